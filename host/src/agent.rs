@@ -1,0 +1,259 @@
+//! Agents: instructions, the choice of model, the tools granted, and the policy on approvals.
+//!
+//! Pure values, made by `config` and snapshotted into each run's first event, so that a run keeps the
+//! agent it started with whatever happens to the configuration.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::AgentId;
+use crate::tool::{Approval, ToolName, ToolSpec};
+
+/// One agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    pub id: AgentId,
+    pub name: String,
+    pub description: String,
+    pub model: ModelName,
+    pub instructions: String,
+    /// The tools it may use; none by default.
+    pub tools: Vec<ToolPattern>,
+    pub approval: Vec<ApprovalRule>,
+    /// Whether the model reads images; unknown = judged by the model's name.
+    pub vision: Option<bool>,
+    pub options: Options,
+}
+
+/// What steers a run. Limits are always set; sampling options only where somebody chose them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    /// Most tokens in one reply.
+    pub max_tokens: Option<u32>,
+    /// Most model calls in a run.
+    pub max_steps: u32,
+    /// Most milliseconds a run may be at work; waiting for a human does not count.
+    pub timeout_ms: u64,
+    /// How long a human has to decide, in milliseconds.
+    pub approval_expiry_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            temperature: None,
+            top_p: None,
+            max_tokens: None,
+            max_steps: 20,
+            timeout_ms: 600_000,
+            approval_expiry_ms: 24 * 3_600_000,
+        }
+    }
+}
+
+impl Options {
+    pub fn approval_expiry(&self) -> Duration {
+        Duration::from_millis(self.approval_expiry_ms)
+    }
+}
+
+/// `provider::model`, or `demo` for the built-in model.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ModelName {
+    pub provider: String,
+    /// Empty for `demo`.
+    pub model: String,
+}
+
+/// The provider name of the built-in model.
+pub const DEMO: &str = "demo";
+
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` does not name a model: write provider::model, such as openai::gpt-4o-mini, or demo")]
+pub struct ModelNameError(String);
+
+impl FromStr for ModelName {
+    type Err = ModelNameError;
+
+    fn from_str(text: &str) -> Result<Self, ModelNameError> {
+        if text == DEMO {
+            return Ok(Self {
+                provider: DEMO.to_owned(),
+                model: String::new(),
+            });
+        }
+        match text.split_once("::") {
+            Some((provider, model)) if !provider.trim().is_empty() && !model.trim().is_empty() => Ok(Self {
+                provider: provider.trim().to_owned(),
+                model: model.trim().to_owned(),
+            }),
+            Some(_) | None => Err(ModelNameError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.model.is_empty() {
+            f.write_str(&self.provider)
+        } else {
+            write!(f, "{}::{}", self.provider, self.model)
+        }
+    }
+}
+
+impl TryFrom<String> for ModelName {
+    type Error = ModelNameError;
+
+    fn try_from(text: String) -> Result<Self, ModelNameError> {
+        text.parse()
+    }
+}
+
+impl From<ModelName> for String {
+    fn from(name: ModelName) -> Self {
+        name.to_string()
+    }
+}
+
+/// Which tools are meant: `*`, `plugin.*` or `plugin.tool`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ToolPattern {
+    All,
+    Plugin(String),
+    Tool(ToolName),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` names no tools: write plugin.tool, plugin.* or *")]
+pub struct ToolPatternError(String);
+
+impl ToolPattern {
+    pub fn matches(&self, tool: &ToolName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Plugin(plugin) => tool.plugin() == plugin,
+            Self::Tool(name) => tool == name,
+        }
+    }
+
+    /// A more specific pattern wins over a wider one.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::All => 0,
+            Self::Plugin(_) => 1,
+            Self::Tool(_) => 2,
+        }
+    }
+}
+
+impl FromStr for ToolPattern {
+    type Err = ToolPatternError;
+
+    /// Also takes the name a model sees, `plugin__tool`.
+    fn from_str(text: &str) -> Result<Self, ToolPatternError> {
+        let error = || ToolPatternError(text.to_owned());
+        if text == "*" {
+            return Ok(Self::All);
+        }
+        match text.split_once('.') {
+            Some((plugin, "*")) => crate::tool::check_name_part(plugin)
+                .map(|()| Self::Plugin(plugin.to_owned()))
+                .map_err(|_| error()),
+            Some((plugin, tool)) => ToolName::new(plugin, tool).map(Self::Tool).map_err(|_| error()),
+            None => text.parse().map(Self::Tool).map_err(|_| error()),
+        }
+    }
+}
+
+impl fmt::Display for ToolPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("*"),
+            Self::Plugin(plugin) => write!(f, "{plugin}.*"),
+            Self::Tool(name) => write!(f, "{}.{}", name.plugin(), name.tool()),
+        }
+    }
+}
+
+impl TryFrom<String> for ToolPattern {
+    type Error = ToolPatternError;
+
+    fn try_from(text: String) -> Result<Self, ToolPatternError> {
+        text.parse()
+    }
+}
+
+impl From<ToolPattern> for String {
+    fn from(pattern: ToolPattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+/// What an operator says about calls of some tools.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalRule {
+    pub tools: ToolPattern,
+    pub policy: Policy,
+}
+
+/// The words of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    Allow,
+    Ask,
+    Deny,
+}
+
+impl Agent {
+    pub fn may_use(&self, tool: &ToolName) -> bool {
+        self.tools.iter().any(|pattern| pattern.matches(tool))
+    }
+
+    /// The most specific rule wins; a plugin's own `requires-approval` can be tightened, never loosened.
+    pub fn approval(&self, spec: &ToolSpec) -> Approval {
+        if !self.may_use(&spec.name) {
+            return Approval::Forbid;
+        }
+        let plugin = if spec.annotations.requires_approval {
+            Approval::Ask
+        } else {
+            Approval::Skip
+        };
+        self.rule_for(&spec.name)
+            .map_or(plugin, |policy| plugin.max(policy.into()))
+    }
+
+    /// An operator wrote `allow` for a tool that asks by itself: the rule has no effect.
+    pub fn allows_in_vain(&self, spec: &ToolSpec) -> bool {
+        spec.annotations.requires_approval
+            && self.may_use(&spec.name)
+            && self.rule_for(&spec.name) == Some(Policy::Allow)
+    }
+
+    fn rule_for(&self, tool: &ToolName) -> Option<Policy> {
+        self.approval
+            .iter()
+            .filter(|rule| rule.tools.matches(tool))
+            .max_by_key(|rule| rule.tools.rank())
+            .map(|rule| rule.policy)
+    }
+}
+
+impl From<Policy> for Approval {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Allow => Self::Skip,
+            Policy::Ask => Self::Ask,
+            Policy::Deny => Self::Forbid,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What happened to a run: the append-only facts that a [`Run`](crate::run::Run) is folded from.
+//!
+//! Written in the past tense, one row each, in the same transaction as the run's row. The journal is the
+//! state, the stream and the audit trail at once, so a fact once written is never changed; fields may be
+//! added with a default, and nothing is renamed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::Agent;
+use crate::clock::Timestamp;
+use crate::id::{CallId, RunId, SessionId, UserId};
+use crate::session::{Media, Owner, Reply, Tokens};
+use crate::tool::{Decided, PendingApproval, ToolOutcome};
+
+/// An event with its place in the journal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// 1 for the first event of the run, without gaps.
+    pub seq: u64,
+    pub at: Timestamp,
+    pub event: RunEvent,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum RunEvent {
+    /// Always the first.
+    Created(Box<NewRun>),
+    /// Another process took the run up after the one that drove it was gone.
+    Claimed {
+        attempt: u32,
+    },
+    Replied {
+        reply: Box<Reply>,
+    },
+    CallStarted {
+        call_id: CallId,
+        attempt: u32,
+    },
+    CallFinished {
+        call_id: CallId,
+        outcome: Box<ToolOutcome>,
+        duration_ms: u64,
+    },
+    Paused {
+        approvals: Vec<PendingApproval>,
+    },
+    Decided(Decided),
+    /// Empty where the model had none to offer or its call failed.
+    FollowupsSuggested {
+        questions: Vec<String>,
+        tokens: Tokens,
+    },
+    Completed,
+    Failed {
+        failure: Failure,
+    },
+    Cancelled {
+        by: UserId,
+    },
+}
+
+impl RunEvent {
+    /// The event's name in the journal.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Created(_) => "created",
+            Self::Claimed { .. } => "claimed",
+            Self::Replied { .. } => "replied",
+            Self::CallStarted { .. } => "call_started",
+            Self::CallFinished { .. } => "call_finished",
+            Self::Paused { .. } => "paused",
+            Self::Decided(_) => "decided",
+            Self::FollowupsSuggested { .. } => "followups_suggested",
+            Self::Completed => "completed",
+            Self::Failed { .. } => "failed",
+            Self::Cancelled { .. } => "cancelled",
+        }
+    }
+}
+
+/// Everything a run needs to be driven, whatever happens to the configuration meanwhile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewRun {
+    pub id: RunId,
+    pub session: SessionId,
+    pub owner: Owner,
+    /// The agent with this run's overrides applied.
+    pub agent: Agent,
+    pub input: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub media: Vec<Media>,
+    pub generate_followups: bool,
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// A sentence for the caller, without internals.
+    pub message: String,
+}
+
+/// The words of `metrics.errorType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    ModelError,
+    ModelRateLimited,
+    ContextOverflow,
+    NoApiKey,
+    BudgetExceeded,
+    Timeout,
+    Interrupted,
+    Internal,
+}
+
+impl FailureKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ModelError => "model_error",
+            Self::ModelRateLimited => "model_rate_limited",
+            Self::ContextOverflow => "context_overflow",
+            Self::NoApiKey => "no_api_key",
+            Self::BudgetExceeded => "budget_exceeded",
+            Self::Timeout => "timeout",
+            Self::Interrupted => "interrupted",
+            Self::Internal => "internal",
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Model providers through the genai crate.
