@@ -1,14 +1,86 @@
 //! Holdfast: a self-hosted agent host.
+//!
+//! A request goes down once and comes up once: `http -> runner -> { model | tools | store }`; the leaves
+//! never call each other, and all decisions are made by a pure [`run::Run`] value in the middle. A tool is
+//! a WebAssembly component in its own sandbox. A tool that needs a human pauses the run, and the pause is
+//! rows in a database.
+//!
+//! # Code map
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`id`], [`clock`] | ids and time, as parameters |
+//! | [`tool`] | tool names, specifications, calls, outcomes, approvals |
+//! | [`agent`], [`session`], [`event`] | agents and their policy; the conversation; what happened to a run |
+//! | [`run`] | the state machine: folded from events, says what to do next; pure |
+//! | [`model`] | `trait Model`, providers through genai, the demo model, retries |
+//! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name |
+//! | [`store`], [`key`] | `trait Store` and its SQL; API keys and roles |
+//! | [`runner`] | drives runs: the only place where model, tools and store meet |
+//! | [`address`] | which network addresses are public |
+//! | [`http`] | routes, requests and responses, problem documents, OpenAPI |
+//! | [`config`], [`command`], [`server`] | settings; the command line; putting the parts together |
+//! | [`toolchain`] | builds guest components from Rust sources |
+//!
+//! # Dependency direction
+//!
+//! An edge that is not drawn is forbidden.
+//!
+//! ```text
+//! id, clock <- tool <- agent, session, event <- run <- { model, registry -> plugin, store } <- runner <- http
+//!                                                                    http, config <- server <- command <- main
+//! ```
+//!
+//! One leaf uses another's trait: `plugin/kv.rs` keeps plugins' values through [`store::Store`].
+//! [`toolchain`] stands alone, under [`command`].
+//!
+//! # Invariants
+//!
+//! `.ci/run` greps for these:
+//! 1. `run.rs` and `run/` know no tokio, sqlx, axum or wasmtime;
+//! 2. only `store/` names sqlx;
+//! 3. only `plugin*` names wasmtime;
+//! 4. only `http*` (and `server.rs`, which serves the router) names axum;
+//! 5. the environment is read in `config.rs` only;
+//! 6. only `clock.rs` asks the time.
+//!
+//! And these hold by construction, each with tests:
+//! - an event is written in the same transaction as the compare-and-set on its run's row;
+//! - a run is saved before a side effect starts and after it ends;
+//! - an approval is bound to plugin digest, tool and arguments, and checked again before the call;
+//! - nothing that an agent, a tool or a run can reach changes a grant.
+//!
+//! # The walk of `POST /api/agents/{agentId}/runs`
+//!
+//! 1. `http/runs.rs::create` checks the caller and the body and makes an [`event::NewRun`].
+//! 2. [`runner::Runner::start`] stores the run with its first event and spawns a task that drives it. The
+//!    handler waits for that task; a client that leaves stops nothing.
+//! 3. `runner/drive.rs` asks [`run::Run::step`] in a loop. `CallModel`: `model.rs` answers, with retries;
+//!    the reply is recorded. `CallTools`: `runner/tools.rs` asks the agent's policy about each call, saves
+//!    the start, runs it in the sandbox, saves the end; calls that need a human pause the run.
+//! 4. After each transition [`store::Store::save`] writes the new events and moves the run's row from the
+//!    version they follow. Whoever loses that race stops: somebody else owns the run.
+//! 5. The handler loads the run, which is folding its events, and answers with `http/run_response.rs`.
+//!
+//! `continue` is the same with [`runner::Runner::decide`] as its start: load, decide, save, drive. A process
+//! that starts takes up what the store says is RUNNING (`runner/recovery.rs`).
 
+pub mod address;
 pub mod agent;
 pub mod clock;
+pub mod command;
+pub mod config;
 pub mod event;
+pub mod http;
 pub mod id;
 pub mod key;
 pub mod model;
 pub mod plugin;
 pub mod registry;
 pub mod run;
+pub mod runner;
+pub mod server;
 pub mod session;
 pub mod store;
 pub mod tool;
+pub mod toolchain;

@@ -1,8 +1,13 @@
 //! The state machine of a run: folded from its events, it says what to do next.
 //!
 //! Pure: no IO, no clock, no async. The `runner` asks [`Run::step`], does what it says, and tells the run
-//! what came of it through the methods below; each checks that the transition is legal and records an
-//! event. The store writes what is [unsaved](Run::unsaved). Loading a run is replaying its events.
+//! what came of it through the methods of `run/transitions.rs`; each checks that the transition is legal and
+//! records an event, which `run/fold.rs` applies. The store writes what is [unsaved](Run::unsaved). Loading a run is replaying its events.
+
+mod fold;
+#[cfg(test)]
+mod tests;
+mod transitions;
 
 use crate::clock::Timestamp;
 use crate::event::{Failure, FailureKind, NewRun, Recorded, RunEvent};
@@ -18,6 +23,8 @@ pub struct Run {
     attempt: u32,
     status: RunStatus,
     turns: Vec<Turn>,
+    /// Every approval ever asked for.
+    asked: Vec<PendingApproval>,
     decided: Vec<Decided>,
     /// How many decisions belong to earlier pauses.
     decided_before: usize,
@@ -209,6 +216,7 @@ impl Run {
             attempt: 1,
             status: RunStatus::Running,
             turns: Vec::new(),
+            asked: Vec::new(),
             decided: Vec::new(),
             decided_before: 0,
             followups: Vec::new(),
@@ -276,6 +284,11 @@ impl Run {
             | RunStatus::Failed { .. }
             | RunStatus::Cancelled { .. } => &[],
         }
+    }
+
+    /// An approval that the run asked for at some time, decided or not.
+    pub fn asked_for(&self, approval: &ApprovalId) -> Option<&PendingApproval> {
+        self.asked.iter().find(|asked| asked.id == *approval)
     }
 
     /// The recorded decision on an approval of this run.
@@ -351,147 +364,6 @@ impl Run {
         }
     }
 
-    // What came of it.
-
-    /// The model answered. Without calls in it that is the end, but for follow-up questions.
-    pub fn replied(&mut self, reply: Reply, at: Timestamp) -> Result<(), InvalidTransition> {
-        self.check_running()?;
-        let last = reply.tool_calls.is_empty();
-        self.record(
-            at,
-            RunEvent::Replied {
-                reply: Box::new(reply),
-            },
-        );
-        if last && !self.new.generate_followups {
-            self.record(at, RunEvent::Completed);
-        }
-        Ok(())
-    }
-
-    pub fn suggested(
-        &mut self,
-        questions: Vec<String>,
-        tokens: Tokens,
-        at: Timestamp,
-    ) -> Result<(), InvalidTransition> {
-        self.check_running()?;
-        self.record(at, RunEvent::FollowupsSuggested { questions, tokens });
-        self.record(at, RunEvent::Completed);
-        Ok(())
-    }
-
-    /// The call is about to run. Returns its attempt, from 1.
-    pub fn started(&mut self, call: &CallId, at: Timestamp) -> Result<u32, InvalidTransition> {
-        self.check_running()?;
-        let attempt = match self.call_state(call) {
-            Some(CallState::Requested | CallState::Approved { .. }) => 1,
-            Some(CallState::InDoubt { attempt, .. }) => attempt + 1,
-            Some(CallState::Pending | CallState::Started { .. } | CallState::Finished { .. }) | None => {
-                return Err(InvalidTransition::WrongCall(call.clone()));
-            }
-        };
-        self.record(
-            at,
-            RunEvent::CallStarted {
-                call_id: call.clone(),
-                attempt,
-            },
-        );
-        Ok(attempt)
-    }
-
-    /// The call ended, or was answered without having run (a denial, arguments that do not fit).
-    pub fn finished(
-        &mut self,
-        call: &CallId,
-        outcome: ToolOutcome,
-        duration_ms: u64,
-        at: Timestamp,
-    ) -> Result<(), InvalidTransition> {
-        self.check_running()?;
-        match self.call_state(call) {
-            Some(CallState::Pending | CallState::Finished { .. }) | None => {
-                return Err(InvalidTransition::WrongCall(call.clone()));
-            }
-            Some(
-                CallState::Requested
-                | CallState::Approved { .. }
-                | CallState::Started { .. }
-                | CallState::InDoubt { .. },
-            ) => {}
-        }
-        let outcome = Box::new(outcome);
-        self.record(
-            at,
-            RunEvent::CallFinished {
-                call_id: call.clone(),
-                outcome,
-                duration_ms,
-            },
-        );
-        Ok(())
-    }
-
-    /// These calls need a human. All the others of the turn have finished.
-    pub fn paused(
-        &mut self,
-        approvals: Vec<PendingApproval>,
-        at: Timestamp,
-    ) -> Result<(), InvalidTransition> {
-        self.check_running()?;
-        for approval in &approvals {
-            if !matches!(self.call_state(&approval.call.id), Some(CallState::Requested)) {
-                return Err(InvalidTransition::WrongCall(approval.call.id.clone()));
-            }
-        }
-        self.record(at, RunEvent::Paused { approvals });
-        Ok(())
-    }
-
-    /// All decisions take effect, or none. The run goes on when none is pending any more.
-    pub fn decide(&mut self, decisions: Vec<Decided>, at: Timestamp) -> Result<(), InvalidTransition> {
-        let RunStatus::Paused { pending } = &self.status else {
-            return Err(InvalidTransition::WrongStatus {
-                status: self.status.word(),
-            });
-        };
-        for decided in &decisions {
-            if !pending.iter().any(|approval| approval.id == decided.approval_id) {
-                return Err(InvalidTransition::NotPending(decided.approval_id.clone()));
-            }
-        }
-        for decided in decisions {
-            self.record(at, RunEvent::Decided(decided));
-        }
-        Ok(())
-    }
-
-    pub fn failed(&mut self, failure: Failure, at: Timestamp) -> Result<(), InvalidTransition> {
-        self.check_running()?;
-        self.record(at, RunEvent::Failed { failure });
-        Ok(())
-    }
-
-    /// Legal until the run has ended; the first reason stays.
-    pub fn cancel(&mut self, by: UserId, at: Timestamp) -> Result<(), InvalidTransition> {
-        if self.status.is_terminal() {
-            return Err(InvalidTransition::WrongStatus {
-                status: self.status.word(),
-            });
-        }
-        self.record(at, RunEvent::Cancelled { by });
-        Ok(())
-    }
-
-    /// A process takes up a run whose former one is gone: calls under way are in doubt from here on.
-    pub fn claim(&mut self, at: Timestamp) -> Result<(), InvalidTransition> {
-        self.check_running()?;
-        let attempt = self.attempt + 1;
-        self.record(at, RunEvent::Claimed { attempt });
-        Ok(())
-    }
-
     // Saving.
 
     /// Events that the store has not written yet, oldest first.
@@ -502,192 +374,6 @@ impl Run {
     /// The store wrote everything.
     pub fn saved(&mut self) {
         self.unsaved.clear();
-    }
-
-    fn check_running(&self) -> Result<(), InvalidTransition> {
-        match self.status {
-            RunStatus::Running => Ok(()),
-            RunStatus::Paused { .. }
-            | RunStatus::Completed { .. }
-            | RunStatus::Failed { .. }
-            | RunStatus::Cancelled { .. } => Err(InvalidTransition::WrongStatus {
-                status: self.status.word(),
-            }),
-        }
-    }
-
-    fn call_state(&self, id: &CallId) -> Option<&CallState> {
-        self.turns
-            .last()?
-            .calls
-            .iter()
-            .find(|record| record.call.id == *id)
-            .map(|record| &record.state)
-    }
-
-    fn record(&mut self, at: Timestamp, event: RunEvent) {
-        self.apply(at, &event);
-        self.unsaved.push(Recorded {
-            seq: self.version,
-            at,
-            event,
-        });
-    }
-
-    /// The fold. Total: what an event says has happened, whatever state it finds.
-    fn apply(&mut self, at: Timestamp, event: &RunEvent) {
-        let down = matches!(event, RunEvent::Claimed { .. });
-        if self.status == RunStatus::Running && !down {
-            self.times.active_ms += at.millis_since(self.times.updated);
-        }
-        self.times.updated = at;
-        self.version += 1;
-        match event {
-            RunEvent::Created(_) => {}
-            RunEvent::Claimed { attempt } => {
-                self.attempt = *attempt;
-                self.change_calls(|record| {
-                    if let CallState::Started { attempt, approved } = &record.state {
-                        record.state = CallState::InDoubt {
-                            attempt: *attempt,
-                            approved: approved.clone(),
-                        };
-                    }
-                });
-            }
-            RunEvent::Replied { reply } => {
-                self.model_calls += 1;
-                self.tokens.add(reply.tokens);
-                let requested = |call: &ToolCall| CallRecord {
-                    call: call.clone(),
-                    state: CallState::Requested,
-                };
-                let calls = reply.tool_calls.iter().map(requested).collect();
-                self.turns.push(Turn {
-                    reply: Reply::clone(reply),
-                    calls,
-                });
-            }
-            RunEvent::CallStarted { call_id, attempt } => self.change_call(call_id, |record| {
-                let approved = match &record.state {
-                    CallState::Approved { fingerprint } => Some(fingerprint.clone()),
-                    CallState::InDoubt { approved, .. } => approved.clone(),
-                    CallState::Requested
-                    | CallState::Pending
-                    | CallState::Started { .. }
-                    | CallState::Finished { .. } => None,
-                };
-                record.state = CallState::Started {
-                    attempt: *attempt,
-                    approved,
-                };
-            }),
-            RunEvent::CallFinished {
-                call_id,
-                outcome,
-                duration_ms,
-            } => self.change_call(call_id, |record| {
-                record.state = CallState::Finished {
-                    outcome: outcome.clone(),
-                    duration_ms: *duration_ms,
-                };
-            }),
-            RunEvent::Paused { approvals } => {
-                for approval in approvals {
-                    self.change_call(&approval.call.id, |record| record.state = CallState::Pending);
-                }
-                self.decided_before = self.decided.len();
-                self.status = RunStatus::Paused {
-                    pending: approvals.clone(),
-                };
-            }
-            RunEvent::Decided(decided) => self.apply_decision(decided),
-            RunEvent::FollowupsSuggested { questions, tokens } => {
-                self.model_calls += 1;
-                self.tokens.add(*tokens);
-                self.followups.clone_from(questions);
-            }
-            RunEvent::Completed => {
-                let output = self
-                    .turns
-                    .last()
-                    .map(|turn| turn.reply.content.clone())
-                    .unwrap_or_default();
-                self.end(RunStatus::Completed { output }, at);
-            }
-            RunEvent::Failed { failure } => self.end(
-                RunStatus::Failed {
-                    failure: failure.clone(),
-                },
-                at,
-            ),
-            RunEvent::Cancelled { by } => self.end(RunStatus::Cancelled { by: by.clone() }, at),
-        }
-    }
-
-    fn apply_decision(&mut self, decided: &Decided) {
-        let RunStatus::Paused { pending } = &mut self.status else {
-            return;
-        };
-        let Some(index) = pending
-            .iter()
-            .position(|approval| approval.id == decided.approval_id)
-        else {
-            return;
-        };
-        let approval = pending.remove(index);
-        if pending.is_empty() {
-            self.status = RunStatus::Running;
-        }
-        self.decided.push(decided.clone());
-        self.change_call(&approval.call.id, |record| match &decided.decision {
-            Decision::Approve { edited: None, .. } => {
-                record.state = CallState::Approved {
-                    fingerprint: approval.fingerprint.clone(),
-                };
-            }
-            Decision::Approve {
-                edited: Some(edited), ..
-            } => {
-                record.call.arguments = edited.arguments.to_string();
-                record.state = CallState::Approved {
-                    fingerprint: edited.fingerprint.clone(),
-                };
-            }
-            Decision::Reject { comment } => {
-                record.state = rejected(comment.as_deref(), "A human rejected this call")
-            }
-            Decision::Expire => record.state = rejected(None, "Nobody approved this call in time"),
-        });
-    }
-
-    fn end(&mut self, status: RunStatus, at: Timestamp) {
-        self.status = status;
-        self.times.completed = Some(at);
-        self.change_calls(|record| {
-            if let CallState::Started { .. } = record.state {
-                let text = "The run ended before this call reported.";
-                let outcome = Box::new(ToolOutcome::of(OutcomeKind::Cancelled, text));
-                record.state = CallState::Finished {
-                    outcome,
-                    duration_ms: 0,
-                };
-            }
-        });
-    }
-
-    fn change_calls(&mut self, change: impl FnMut(&mut CallRecord)) {
-        if let Some(turn) = self.turns.last_mut() {
-            turn.calls.iter_mut().for_each(change);
-        }
-    }
-
-    fn change_call(&mut self, id: &CallId, mut change: impl FnMut(&mut CallRecord)) {
-        self.change_calls(|record| {
-            if record.call.id == *id {
-                change(record);
-            }
-        });
     }
 }
 
@@ -705,17 +391,6 @@ fn due(record: &CallRecord) -> Option<DueCall> {
         call: record.call.clone(),
         standing,
     })
-}
-
-fn rejected(comment: Option<&str>, what: &str) -> CallState {
-    let text = match comment.map(str::trim).filter(|comment| !comment.is_empty()) {
-        Some(comment) => format!("{what}. It did not run. Their comment: {comment}"),
-        None => format!("{what}. It did not run."),
-    };
-    CallState::Finished {
-        outcome: Box::new(ToolOutcome::of(OutcomeKind::Rejected, text)),
-        duration_ms: 0,
-    }
 }
 
 /// The failure of a run that used up one of its limits.

@@ -196,6 +196,26 @@ pub enum OutcomeKind {
     HostFault,
 }
 
+impl OutcomeKind {
+    /// The kind as one word, for the API and for metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ToolError => "tool-error",
+            Self::GuestFailure { .. } => "guest-failure",
+            Self::InvalidArgs => "invalid-args",
+            Self::InvalidOutput => "invalid-output",
+            Self::Trap { .. } => "trap",
+            Self::Limit { .. } => "limit",
+            Self::Denied { .. } => "denied",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+            Self::Unavailable => "unavailable",
+            Self::HostFault => "host-fault",
+        }
+    }
+}
+
 /// The limits of one call; `plugin.rs` has their defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,0 +1,76 @@
+//! Which addresses are the public internet, and which are somebody's inside.
+//!
+//! Whoever fetches a URL that a caller or a tool chose checks every address with [`is_public`] and
+//! connects to the address it checked. After the IANA special-purpose address registries.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// False for loopback, private, link-local (with the clouds' metadata services), carrier-grade NAT,
+/// multicast, documentation and reserved ranges, and for IPv6 forms that carry such an IPv4 address.
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => is_public_v6(v6),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let inside = matches!(
+        (a, b, c),
+        (0 | 10 | 127, _, _)                            // this network, private, loopback
+            | (100, 64..=127, _)                        // carrier-grade NAT
+            | (169, 254, _)                             // link-local, metadata services
+            | (172, 16..=31, _)
+            | (192, 168, _)
+            | (192, 0, 0 | 2)                           // protocol assignments, documentation
+            | (192, 31, 196)
+            | (192, 52, 193)
+            | (192, 88, 99)                             // 6to4 relays
+            | (192, 175, 48)
+            | (198, 18 | 19, _)                         // benchmarks
+            | (198, 51, 100)
+            | (203, 0, 113)
+            | (224..=255, _, _) // multicast, reserved, broadcast
+    );
+    !inside
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [a, b, c, ..] = address.segments();
+    // Only 2000::/3 is handed out; mapped, compatible and NAT64 forms, unique-local, link-local and
+    // multicast addresses all lie outside.
+    let global_unicast = a & 0xe000 == 0x2000;
+    let special = match (a, b) {
+        (0x2001, 0..=0x01ff | 0x0db8) | (0x2002, _) | (0x3fff, 0..=0x0fff) => true, // Teredo and kin, documentation, 6to4
+        (0x2620, 0x004f) => c == 0x8000,
+        _ => false,
+    };
+    global_unicast && !special
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inside_addresses_are_not_public_however_they_are_written() {
+        let inside = [
+            "0.0.0.0", "10.1.2.3", "127.0.0.1", "127.9.9.9", "100.64.0.1", "169.254.169.254", "172.16.0.1",
+            "172.31.255.255", "192.168.1.1", "192.0.0.8", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.9",
+            "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "::ffff:127.0.0.1", "::ffff:8.8.8.8",
+            "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::1", "100::1", "2001::1", "2001:db8::1", "2002:7f00:1::",
+            "3fff::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1", "5f00::1",
+        ];
+        for text in inside {
+            assert!(!is_public(text.parse().unwrap()), "{text} is not public");
+        }
+    }
+
+    #[test]
+    fn ordinary_addresses_are_public() {
+        for text in ["8.8.8.8", "1.1.1.1", "100.128.0.1", "172.32.0.1", "193.0.0.1", "2606:4700::1", "2a00:1450::1"] {
+            assert!(is_public(text.parse().unwrap()), "{text} is public");
+        }
+    }
+}

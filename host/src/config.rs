@@ -1,0 +1,189 @@
+//! Settings: flags and `HOLDFAST_*` environment, then the configuration file, then defaults.
+//!
+//! The only module that reads the environment. Everything is checked here, once, into types that cannot
+//! be wrong later; a mistake in the file is reported with its name, its line and what is allowed there.
+
+mod file;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use self::file::File;
+use crate::agent::Agent;
+use crate::http::HttpLimits;
+use crate::model::{Provider, default_key_env};
+use crate::plugin::PluginSettings;
+
+/// Everything a server is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    /// `sqlite://path`.
+    pub database: String,
+    /// Every `*.wasm` in it is a plugin.
+    pub plugin_dir: PathBuf,
+    /// Where compiled plugins are kept between starts; none = nowhere.
+    pub compile_cache: Option<PathBuf>,
+    /// The bootstrap token, with every right.
+    pub admin_token: Option<String>,
+    pub providers: BTreeMap<String, Provider>,
+    pub agents: Vec<Agent>,
+    pub plugins: BTreeMap<String, PluginSettings>,
+    pub http: HttpLimits,
+    /// How long runs may go on after SIGTERM.
+    pub shutdown_grace: Duration,
+}
+
+/// The settings that a command line can give.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServerArgs {
+    /// The configuration file (TOML). Default: ./holdfast.toml, where there is one
+    #[arg(long, env = "HOLDFAST_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port to listen on. An address that is not loopback needs a key first
+    #[arg(long, env = "HOLDFAST_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// The database: sqlite://path/to/file.db
+    #[arg(long, env = "HOLDFAST_DATABASE_URL", value_name = "URL")]
+    pub database: Option<String>,
+    /// The folder with the plugins (*.wasm)
+    #[arg(long, env = "HOLDFAST_PLUGINS", value_name = "FOLDER")]
+    pub plugins: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}: {source}", file.display())]
+    Unreadable { file: PathBuf, source: std::io::Error },
+    #[error("{}: {message}", file.display())]
+    Invalid { file: PathBuf, message: String },
+    #[error("HOLDFAST_ADMIN_TOKEN is too short: a token needs at least 16 characters")]
+    WeakToken,
+}
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+/// The configuration that `holdfast dev` uses where there is no file.
+pub const SAMPLE: &str = include_str!("../../examples/quickstart/holdfast.toml");
+
+impl Config {
+    /// What `holdfast serve` runs with.
+    pub fn load(args: &ServerArgs) -> Result<Self, ConfigError> {
+        let found = args.config.clone().or_else(|| Some(PathBuf::from("holdfast.toml")).filter(|file| file.exists()));
+        match found {
+            Some(file) => {
+                let text = std::fs::read_to_string(&file)
+                    .map_err(|source| ConfigError::Unreadable { file: file.clone(), source })?;
+                Self::from_text(&text, &file, args)
+            }
+            None => Self::from_text("", Path::new("holdfast.toml"), args),
+        }
+    }
+
+    /// What `holdfast dev` runs with: the file, where there is one, else the sample, and state in
+    /// `.holdfast/` of the working folder.
+    pub fn load_dev(args: &ServerArgs) -> Result<Self, ConfigError> {
+        let mut args = args.clone();
+        let has_file = args.config.is_some() || Path::new("holdfast.toml").exists();
+        if has_file {
+            return Self::load(&args);
+        }
+        args.database.get_or_insert_with(|| format!("sqlite://{DEV_FOLDER}/dev.db"));
+        args.plugins.get_or_insert_with(|| PathBuf::from("plugins/dist"));
+        let mut config = Self::from_text(SAMPLE, Path::new("examples/quickstart/holdfast.toml"), &args)?;
+        config.compile_cache = Some(Path::new(DEV_FOLDER).join("cache"));
+        Ok(config)
+    }
+
+    /// Checks the text of a configuration file.
+    pub fn from_text(text: &str, file: &Path, args: &ServerArgs) -> Result<Self, ConfigError> {
+        let parsed = File::parse(text).map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
+        let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+        let beside = |path: PathBuf| folder.join(path);
+        let database = match (&args.database, parsed.database) {
+            (Some(url), _) => url.clone(),
+            (None, Some(url)) => relative_to(&folder, &url),
+            (None, None) => relative_to(&folder, "sqlite://holdfast.db"),
+        };
+        let admin_token = admin_token()?;
+        Ok(Self {
+            listen: args.listen.or(parsed.listen).unwrap_or(DEFAULT_LISTEN),
+            database,
+            plugin_dir: args.plugins.clone().unwrap_or_else(|| {
+                beside(parsed.plugin_dir.unwrap_or_else(|| PathBuf::from("plugins/dist")))
+            }),
+            compile_cache: parsed.compile_cache.map(beside),
+            admin_token,
+            providers: providers(parsed.providers, &parsed.agents),
+            agents: parsed.agents,
+            plugins: parsed.plugins,
+            http: parsed.http,
+            shutdown_grace: Duration::from_millis(parsed.shutdown_grace_ms),
+        })
+    }
+}
+
+/// Where `holdfast dev` keeps its database, token and cache.
+pub const DEV_FOLDER: &str = ".holdfast";
+
+/// An environment variable that is set and not blank.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+}
+
+fn admin_token() -> Result<Option<String>, ConfigError> {
+    match variable("HOLDFAST_ADMIN_TOKEN") {
+        Some(token) if token.len() < 16 => Err(ConfigError::WeakToken),
+        token => Ok(token),
+    }
+}
+
+/// The log filter: `HOLDFAST_LOG`, in the words of `RUST_LOG` (`info`, `holdfast=debug`, …).
+pub fn log_filter() -> Option<String> {
+    variable("HOLDFAST_LOG")
+}
+
+/// A relative path in a `sqlite://` URL of the file is relative to the file.
+fn relative_to(folder: &Path, url: &str) -> String {
+    match url.strip_prefix("sqlite://") {
+        Some(path) if Path::new(path).is_relative() => format!("sqlite://{}", folder.join(path).display()),
+        Some(_) | None => url.to_owned(),
+    }
+}
+
+/// The configured providers with their keys, and those the environment has keys for.
+fn providers(declared: BTreeMap<String, file::ProviderTable>, agents: &[Agent]) -> BTreeMap<String, Provider> {
+    let mut names: Vec<String> = declared.keys().cloned().collect();
+    names.extend(agents.iter().map(|agent| agent.model.provider.clone()));
+    names.extend(crate::model::known_providers().iter().map(|name| (*name).to_owned()));
+    names.sort();
+    names.dedup();
+    let mut declared = declared;
+    let provider = |name: String| {
+        let table = declared.remove(&name);
+        let is_declared = table.is_some();
+        let provider = table.unwrap_or_default().into_provider(&name);
+        (is_declared || provider.api_key.is_some() || provider.base_url.is_some()).then_some((name, provider))
+    };
+    names.into_iter().filter_map(provider).collect()
+}
+
+impl file::ProviderTable {
+    fn into_provider(self, name: &str) -> Provider {
+        let key_variable = self.api_key_env.or_else(|| default_key_env(name).map(str::to_owned));
+        let from_environment = || (name == "openai").then(|| variable("OPENAI_BASE_URL")?.parse().ok()).flatten();
+        Provider {
+            api_key: key_variable.as_deref().and_then(variable),
+            key_env: key_variable,
+            base_url: self.base_url.or_else(from_environment),
+            adapter: self.adapter,
+            vision: self.vision,
+            timeout_ms: self.timeout_ms,
+        }
+    }
+}

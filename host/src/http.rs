@@ -1,0 +1,161 @@
+//! The HTTP API: state, routes, and the layers around them.
+//!
+//! Handlers parse into domain types, call the runner or the store, and map what comes back. Every route is
+//! in [`router`], once, and the OpenAPI document is made from the same list.
+
+mod agents;
+mod catalog;
+mod extract;
+mod health;
+mod media;
+mod problem;
+mod run_response;
+mod runs;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware;
+use axum::routing::get;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tower_http::trace::TraceLayer;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+pub use self::media::MediaLimits;
+pub(crate) use self::media::MediaChecker;
+use self::problem::{Kind, Problem, REQUEST_ID};
+use crate::agent::Agent;
+use crate::clock::Clock;
+use crate::id::{AgentId, Ids};
+use crate::model::Models;
+use crate::plugin::PluginHost;
+use crate::registry::ToolRegistry;
+use crate::runner::Runner;
+use crate::store::Store;
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    pub(crate) runner: Runner,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) registry: Arc<ArcSwap<ToolRegistry>>,
+    pub(crate) plugins: PluginHost,
+    pub(crate) agents: Arc<BTreeMap<AgentId, Agent>>,
+    pub(crate) models: Arc<Models>,
+    pub(crate) media: MediaChecker,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    /// The SHA-256 of the bootstrap token.
+    pub(crate) admin_token_hash: Option<String>,
+    pub(crate) limits: HttpLimits,
+}
+
+/// What requests may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// Most bytes of a request body.
+    pub body_bytes: usize,
+    pub media: MediaLimits,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 20 << 20,
+            media: MediaLimits { max_bytes: 10 << 20, allow_private: false },
+        }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Holdfast",
+        description = "A self-hosted agent host: runs agents whose tools are sandboxed WebAssembly components, and \
+                       pauses them for humans. Errors are RFC 9457 problem documents."
+    ),
+    tags(
+        (name = "runs", description = "Run an agent, decide its pending calls, cancel"),
+        (name = "agents", description = "The agents of this server"),
+        (name = "catalog", description = "Tools, plugins and models"),
+        (name = "health", description = "Liveness and readiness; no token needed"),
+    ),
+    security(("bearer" = []))
+)]
+struct ApiDoc;
+
+/// Every route of the API.
+fn api() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(ApiDoc::openapi())
+        .routes(routes!(runs::create))
+        .routes(routes!(runs::get, runs::cancel))
+        .routes(routes!(runs::resume))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::get))
+        .routes(routes!(catalog::tools))
+        .routes(routes!(catalog::plugins))
+        .routes(routes!(catalog::models))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+}
+
+/// The OpenAPI 3.1 document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut document = api().into_openapi();
+    let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    document.components.get_or_insert_default().add_security_scheme("bearer", bearer);
+    document
+}
+
+pub fn router(app: App) -> Router {
+    let document = openapi();
+    let body_bytes = app.limits.body_bytes;
+    let alias = document.clone();
+    api()
+        .split_for_parts()
+        .0
+        .route("/v3/api-docs", get(async move || axum::Json(alias)))
+        .with_state(app)
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .fallback(async |request: Request| {
+            Problem::new(Kind::NotFound, format!("There is nothing at {}. /docs lists what is.", request.uri().path()))
+        })
+        .method_not_allowed_fallback(async |request: Request| {
+            let detail = format!("This path does not take {}. The header Allow says what it takes.", request.method());
+            Problem::new(Kind::MethodNotAllowed, detail)
+        })
+        .layer(DefaultBodyLimit::max(body_bytes))
+        .layer(CatchPanicLayer::custom(|_| {
+            // The panic hook has logged what and where.
+            axum::response::IntoResponse::into_response(Problem::internal(&PanicInHandler))
+        }))
+        .layer(middleware::from_fn(problem::finish))
+        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
+            let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+            tracing::info_span!("request", http.method = %request.method(), http.path = request.uri().path(), request.id = id)
+        }))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a handler panicked")]
+struct PanicInHandler;
+
+#[derive(Clone)]
+struct NewRequestId;
+
+impl MakeRequestId for NewRequestId {
+    fn make_request_id<B>(&mut self, _request: &axum::http::Request<B>) -> Option<RequestId> {
+        let id: crate::id::RunId = Ids::random(Clock::System).next();
+        axum::http::HeaderValue::from_str(id.as_str()).ok().map(RequestId::new)
+    }
+}

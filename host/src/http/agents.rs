@@ -1,0 +1,99 @@
+//! The agents, read-only: they are declared in the configuration file.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::App;
+use super::problem::{Problem, ProblemDocument};
+use crate::agent::Agent;
+use crate::id::AgentId;
+use crate::key::{Principal, Role};
+
+/// All agents.
+#[utoipa::path(
+    get,
+    path = "/api/agents",
+    tag = "agents",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "The agents, by id", body = Vec<AgentView>),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+    )
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    principal: Principal,
+    Query(_query): Query<ListQuery>,
+) -> Json<Vec<AgentView>> {
+    Json(app.agents.values().map(|agent| AgentView::of(agent, &principal)).collect())
+}
+
+/// One agent.
+#[utoipa::path(
+    get,
+    path = "/api/agents/{agentId}",
+    tag = "agents",
+    params(("agentId" = String, Path)),
+    responses(
+        (status = 200, description = "The agent", body = AgentView),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 404, description = "No such agent", body = ProblemDocument),
+    )
+)]
+pub(super) async fn get(
+    State(app): State<App>,
+    principal: Principal,
+    Path(id): Path<String>,
+) -> Result<Json<AgentView>, Problem> {
+    let agent = app.agents.get(&AgentId::from(id)).ok_or_else(|| Problem::no_such("agent"))?;
+    Ok(Json(AgentView::of(agent, &principal)))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Also agents that take no runs. Agents of the configuration file are always active.
+    #[serde(default, rename = "includeInactive")]
+    #[param(rename = "includeInactive", required = false)]
+    _include_inactive: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AgentView {
+    id: String,
+    agent_id: String,
+    name: String,
+    description: String,
+    /// `provider::model`, or `demo`.
+    model: String,
+    /// The tools it may use, as the configuration names them: `plugin.tool`, `plugin.*` or `*`.
+    tools: Vec<String>,
+    active: bool,
+    is_team: bool,
+    #[serde(rename = "is_team")]
+    is_team_alias: bool,
+    /// For admins only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instructions: Option<String>,
+}
+
+impl AgentView {
+    fn of(agent: &Agent, principal: &Principal) -> Self {
+        Self {
+            id: agent.id.to_string(),
+            agent_id: agent.id.to_string(),
+            name: agent.name.clone(),
+            description: agent.description.clone(),
+            model: agent.model.to_string(),
+            tools: agent.tools.iter().map(ToString::to_string).collect(),
+            active: true,
+            is_team: false,
+            is_team_alias: false,
+            instructions: (principal.role >= Role::Admin).then(|| agent.instructions.clone()),
+        }
+    }
+}

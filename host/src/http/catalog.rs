@@ -1,0 +1,152 @@
+//! What this server offers: tools, the plugins they come from, models.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::App;
+use super::problem::ProblemDocument;
+use crate::agent::{DEMO, ModelName};
+use crate::key::Principal;
+use crate::plugin::{Grants, Limits};
+use crate::registry::FailedPlugin;
+
+/// Every tool of every loaded plugin.
+#[utoipa::path(
+    get,
+    path = "/api/tools",
+    tag = "catalog",
+    responses(
+        (status = 200, description = "The tools, by name", body = Vec<ToolView>),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+    )
+)]
+pub(super) async fn tools(State(app): State<App>, _principal: Principal) -> Json<Vec<ToolView>> {
+    let registry = app.registry.load();
+    let view = |spec: &crate::tool::ToolSpec| ToolView {
+        id: spec.name.to_string(),
+        label: spec.annotations.title.clone().unwrap_or_else(|| spec.name.tool().to_owned()),
+        desc: spec.description.clone(),
+        category: spec.name.plugin().to_owned(),
+        plugin: spec.name.plugin().to_owned(),
+        requires_approval: spec.annotations.requires_approval,
+        input_schema: spec.input_schema.clone(),
+    };
+    Json(registry.specs().map(view).collect())
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ToolView {
+    /// The name that the model sees, `plugin__tool`.
+    id: String,
+    label: String,
+    desc: String,
+    category: String,
+    plugin: String,
+    /// The plugin itself asks for a human before each call. An agent's policy can add to this.
+    requires_approval: bool,
+    /// JSON Schema of the arguments.
+    #[schema(value_type = Object)]
+    input_schema: Value,
+}
+
+/// The plugins of the plugin folder, those that could not be loaded included.
+#[utoipa::path(
+    get,
+    path = "/api/plugins",
+    tag = "catalog",
+    responses(
+        (status = 200, description = "The plugins, by id", body = Vec<PluginView>),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+    )
+)]
+pub(super) async fn plugins(State(app): State<App>, _principal: Principal) -> Json<Vec<PluginView>> {
+    let registry = app.registry.load();
+    let loaded = registry.plugins().iter().map(|plugin| PluginView {
+        id: plugin.id().to_owned(),
+        digest: Some(format!("sha256:{}", plugin.digest())),
+        state: "loaded",
+        error: None,
+        imports: plugin.imports().to_vec(),
+        tools: plugin.specs().iter().map(|spec| spec.name.to_string()).collect(),
+        grants: Some(plugin.grants().clone()),
+        limits: Some(plugin.limits().clone()),
+    });
+    let failed = registry.failed().iter().map(|FailedPlugin { id, reason }| PluginView {
+        id: id.clone(),
+        digest: None,
+        state: "failed",
+        error: Some(reason.clone()),
+        imports: Vec::new(),
+        tools: Vec::new(),
+        grants: None,
+        limits: None,
+    });
+    let mut views: Vec<PluginView> = loaded.chain(failed).collect();
+    views.sort_by(|a, b| a.id.cmp(&b.id));
+    Json(views)
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PluginView {
+    id: String,
+    /// `sha256:` and the digest of the component's bytes.
+    digest: Option<String>,
+    /// `loaded` or `failed`.
+    state: &'static str,
+    /// Why it could not be loaded.
+    error: Option<String>,
+    /// The capabilities it imports, beyond the inert base.
+    imports: Vec<String>,
+    tools: Vec<String>,
+    #[schema(value_type = Option<Object>)]
+    grants: Option<Grants>,
+    #[schema(value_type = Option<Object>)]
+    limits: Option<Limits>,
+}
+
+/// The models that agents use, and the providers that are configured.
+#[utoipa::path(
+    get,
+    path = "/api/models",
+    tag = "catalog",
+    responses(
+        (status = 200, description = "The models, by id", body = Vec<ModelView>),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+    )
+)]
+pub(super) async fn models(State(app): State<App>, _principal: Principal) -> Json<Vec<ModelView>> {
+    let demo = ModelName { provider: DEMO.to_owned(), model: String::new() };
+    let mut views: BTreeMap<String, ModelView> = BTreeMap::new();
+    let named = app.agents.values().map(|agent| (agent.model.clone(), agent.vision));
+    for (name, vision) in named.chain([(demo, None)]) {
+        let view = ModelView {
+            id: name.to_string(),
+            vision: vision.unwrap_or_else(|| app.models.reads_images(&name)),
+            ready: app.models.is_ready(&name),
+            provider: name.provider,
+            model: name.model,
+        };
+        views.insert(view.id.clone(), view);
+    }
+    Json(views.into_values().collect())
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ModelView {
+    /// What to write as an agent's or a run's model: `provider::model`, or `demo`.
+    id: String,
+    provider: String,
+    model: String,
+    /// It reads images.
+    vision: bool,
+    /// Its provider has a key, or needs none.
+    ready: bool,
+}

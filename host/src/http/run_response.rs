@@ -1,0 +1,262 @@
+//! A run as callers see it.
+
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use crate::run::{CallRecord, CallState, Run, RunStatus};
+use crate::tool::PendingApproval;
+
+/// What a run came to.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RunResponse {
+    /// For continue and cancel.
+    run_id: String,
+    /// For the next turn.
+    session_id: String,
+    /// `COMPLETED`, `FAILED`, `PAUSED`, `CANCELLED`; `RUNNING` when read while under way.
+    status: &'static str,
+    /// The final answer in Markdown; empty unless COMPLETED.
+    content: String,
+    metadata: Metadata,
+    /// The calls in order; a pending one is listed once it has been decided.
+    tools: Vec<ToolExecution>,
+    /// What the model thought before each reply.
+    reasoning_steps: Vec<String>,
+    metrics: Metrics,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    model: String,
+    usage: TokenUsage,
+    /// A sentence for people, when PAUSED, FAILED or CANCELLED.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    /// The first of `requiredActions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required_action: Option<RequiredAction>,
+    /// What humans have to decide, when PAUSED.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required_actions: Option<Vec<RequiredAction>>,
+    /// Next questions, when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    followups: Option<Vec<String>>,
+    /// `followups` as JSON text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    follow_up_suggestions: Option<String>,
+}
+
+/// Tokens as the provider counts them; null = not reported.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct TokenUsage {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    total_tokens: Option<u64>,
+}
+
+/// Something a human has to decide.
+#[derive(Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct RequiredAction {
+    /// `TOOL_APPROVAL`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    approval_id: String,
+    tool_call_id: String,
+    tool: String,
+    tool_name: String,
+    /// The call's arguments as JSON text.
+    args: String,
+    message: String,
+    expires_at: String,
+    run_id: String,
+    session_id: String,
+}
+
+/// One tool call.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ToolExecution {
+    id: String,
+    tool_name: String,
+    /// The arguments as executed, as JSON text.
+    tool_input: String,
+    /// What the model read; null while the call is under way.
+    tool_output: Option<String>,
+    duration_ms: Option<u64>,
+    is_error: bool,
+    /// How the call ended, such as `ok`, `tool-error`, `rejected`, `limit`; null while under way.
+    outcome: Option<String>,
+}
+
+/// Figures; null = unknown.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Metrics {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    reasoning_tokens: Option<u64>,
+    llm_call_count: u32,
+    tool_call_count: usize,
+    /// Tool calls that ended in an error, and the run's own failure.
+    error_count: usize,
+    /// Milliseconds at work; waiting for humans does not count.
+    duration_ms: u64,
+    model: String,
+    error_type: Option<&'static str>,
+    error_message: Option<String>,
+}
+
+/// A run with what is known about it beside its answer.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RunDetails {
+    #[serde(flatten)]
+    response: RunResponse,
+    id: String,
+    agent_id: String,
+    user_id: String,
+    org_id: String,
+    input: String,
+    output: String,
+    /// `metadata.requiredAction` as JSON text.
+    required_action: Option<String>,
+    created_at: String,
+    started_at: Option<String>,
+    completed_at: Option<String>,
+    updated_at: String,
+}
+
+impl From<&Run> for RunResponse {
+    fn from(run: &Run) -> Self {
+        let content = match run.status() {
+            RunStatus::Completed { output } => output.clone(),
+            RunStatus::Running
+            | RunStatus::Paused { .. }
+            | RunStatus::Failed { .. }
+            | RunStatus::Cancelled { .. } => String::new(),
+        };
+        Self {
+            run_id: run.spec().id.to_string(),
+            session_id: run.spec().session.to_string(),
+            status: run.status().word(),
+            content,
+            metadata: metadata(run),
+            tools: run.calls().filter_map(execution).collect(),
+            reasoning_steps: run.turns().iter().filter_map(|turn| turn.reply.reasoning.clone()).collect(),
+            metrics: metrics(run),
+        }
+    }
+}
+
+impl From<&Run> for RunDetails {
+    fn from(run: &Run) -> Self {
+        let response = RunResponse::from(run);
+        let (spec, times) = (run.spec(), run.times());
+        Self {
+            id: response.run_id.clone(),
+            agent_id: spec.agent.id.to_string(),
+            user_id: spec.owner.user.to_string(),
+            org_id: spec.owner.org.to_string(),
+            input: spec.input.clone(),
+            output: response.content.clone(),
+            required_action: response.metadata.required_action.as_ref().map(|action| json!(action).to_string()),
+            created_at: times.created.to_string(),
+            started_at: Some(times.created.to_string()),
+            completed_at: times.completed.map(|at| at.to_string()),
+            updated_at: times.updated.to_string(),
+            response,
+        }
+    }
+}
+
+fn metadata(run: &Run) -> Metadata {
+    let actions: Vec<RequiredAction> = run.pending().iter().map(|approval| action(run, approval)).collect();
+    let message = match run.status() {
+        RunStatus::Running | RunStatus::Completed { .. } => None,
+        RunStatus::Paused { pending } => pending.first().map(|approval| approval.message.clone()),
+        RunStatus::Failed { failure } => Some(failure.message.clone()),
+        RunStatus::Cancelled { .. } => Some("The run was cancelled.".to_owned()),
+    };
+    let tokens = run.tokens();
+    let followups = run.spec().generate_followups.then(|| run.followups().to_vec());
+    Metadata {
+        model: model(run),
+        usage: TokenUsage {
+            input_tokens: tokens.input,
+            output_tokens: tokens.output,
+            total_tokens: tokens.input.zip(tokens.output).map(|(input, output)| input + output),
+        },
+        message,
+        required_action: actions.first().cloned(),
+        required_actions: (!actions.is_empty()).then_some(actions),
+        follow_up_suggestions: followups.as_ref().map(|followups| json!(followups).to_string()),
+        followups,
+    }
+}
+
+/// As the provider names it, where it has answered.
+fn model(run: &Run) -> String {
+    let answered = run.turns().iter().rev().find_map(|turn| turn.reply.model.clone());
+    answered.unwrap_or_else(|| run.spec().agent.model.to_string())
+}
+
+fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
+    RequiredAction {
+        kind: "TOOL_APPROVAL",
+        approval_id: approval.id.to_string(),
+        tool_call_id: approval.call.id.to_string(),
+        tool: approval.tool.to_string(),
+        tool_name: approval.tool.to_string(),
+        args: approval.call.arguments.clone(),
+        message: approval.message.clone(),
+        expires_at: approval.expires_at.to_string(),
+        run_id: run.spec().id.to_string(),
+        session_id: run.spec().session.to_string(),
+    }
+}
+
+fn execution(record: &CallRecord) -> Option<ToolExecution> {
+    let outcome = match &record.state {
+        CallState::Requested | CallState::Pending => return None,
+        CallState::Approved { .. } | CallState::Started { .. } | CallState::InDoubt { .. } => None,
+        CallState::Finished { outcome, duration_ms } => Some((outcome, *duration_ms)),
+    };
+    Some(ToolExecution {
+        id: record.call.id.to_string(),
+        tool_name: record.call.name.clone(),
+        tool_input: record.call.arguments.clone(),
+        tool_output: outcome.map(|(outcome, _)| outcome.text.clone()),
+        duration_ms: outcome.map(|(_, duration_ms)| duration_ms),
+        is_error: outcome.is_some_and(|(outcome, _)| outcome.is_error()),
+        outcome: outcome.map(|(outcome, _)| outcome.kind.word().to_owned()),
+    })
+}
+
+fn metrics(run: &Run) -> Metrics {
+    let tokens = run.tokens();
+    let executions: Vec<ToolExecution> = run.calls().filter_map(execution).collect();
+    let failure = match run.status() {
+        RunStatus::Failed { failure } => Some(failure),
+        RunStatus::Running
+        | RunStatus::Paused { .. }
+        | RunStatus::Completed { .. }
+        | RunStatus::Cancelled { .. } => None,
+    };
+    Metrics {
+        input_tokens: tokens.input,
+        output_tokens: tokens.output,
+        reasoning_tokens: tokens.reasoning,
+        llm_call_count: run.model_calls(),
+        tool_call_count: executions.len(),
+        error_count: executions.iter().filter(|call| call.is_error).count() + usize::from(failure.is_some()),
+        duration_ms: run.times().active_ms,
+        model: model(run),
+        error_type: failure.map(|failure| failure.kind.as_str()),
+        error_message: failure.map(|failure| failure.message.clone()),
+    }
+}

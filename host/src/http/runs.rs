@@ -1,0 +1,414 @@
+//! The mission: run an agent, decide its pending calls, cancel, read.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::App;
+use super::extract::{IdempotencyKey, JsonBody};
+use super::media::MediaInput;
+use super::problem::{InvalidParam, Kind, Problem, ProblemDocument};
+use super::run_response::{RunDetails, RunResponse};
+use crate::agent::{Agent, ModelName, Options};
+use crate::event::NewRun;
+use crate::id::{AgentId, ApprovalId, OrgId, RunId, SessionId, UserId};
+use crate::key::Principal;
+use crate::run::Run;
+use crate::runner::{Choice, DecideRequest, Targets};
+use crate::session::Owner;
+
+/// Starts a run and waits until it is COMPLETED, FAILED, PAUSED or CANCELLED.
+#[utoipa::path(
+    post,
+    path = "/api/agents/{agentId}/runs",
+    tag = "runs",
+    params(("agentId" = String, Path), IdempotencyKey),
+    request_body = RunRequest,
+    responses(
+        (status = 200, description = "The run as it ended or paused; a failed run is also a 200", body = RunResponse),
+        (status = 400, description = "Not a valid request", body = ProblemDocument),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 403, description = "Another user or organisation was named", body = ProblemDocument),
+        (status = 404, description = "No such agent, or somebody else's session", body = ProblemDocument),
+        (status = 413, description = "The body is too large", body = ProblemDocument),
+        (status = 415, description = "The body is not JSON", body = ProblemDocument),
+        (status = 422, description = "The Idempotency-Key belongs to another request", body = ProblemDocument),
+        (status = 503, description = "The server is shutting down", body = ProblemDocument),
+    )
+)]
+pub(super) async fn create(
+    State(app): State<App>,
+    principal: Principal,
+    Path(agent): Path<String>,
+    key: IdempotencyKey,
+    body: JsonBody<RunRequest>,
+) -> Result<Json<RunResponse>, Problem> {
+    let agent = app.agent(&agent)?;
+    let claim = key.claim(&app, &principal, &body.bytes);
+    let new = body.value.into_new_run(&app, &principal, agent).await?;
+    let id = app.runner.start(new, claim.as_ref()).await?;
+    let run = app.runner.settled(&id).await?.ok_or_else(|| Problem::no_such("run"))?;
+    Ok(Json(RunResponse::from(&run)))
+}
+
+/// Decides pending calls and waits for what follows.
+#[utoipa::path(
+    post,
+    path = "/api/agents/{agentId}/runs/{runId}/continue",
+    tag = "runs",
+    params(("agentId" = String, Path), ("runId" = String, Path), IdempotencyKey),
+    request_body = ContinueRequest,
+    responses(
+        (status = 200, description = "The run once the decision's work is done; may be PAUSED again", body = RunResponse),
+        (status = 400, description = "A bad or missing action, or edited arguments that do not fit", body = ProblemDocument),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 403, description = "The caller may not decide", body = ProblemDocument),
+        (status = 404, description = "No such run of this agent, or no such approval", body = ProblemDocument),
+        (status = 409, description = "The run is not paused, or was decided otherwise", body = ProblemDocument),
+        (status = 410, description = "The approval has expired", body = ProblemDocument),
+        (status = 422, description = "The Idempotency-Key belongs to another request", body = ProblemDocument),
+    )
+)]
+pub(super) async fn resume(
+    State(app): State<App>,
+    principal: Principal,
+    Path((agent, run)): Path<(String, String)>,
+    key: IdempotencyKey,
+    body: JsonBody<ContinueRequest>,
+) -> Result<Json<RunResponse>, Problem> {
+    let run = app.visible_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
+    if !principal.decides_for(&run.spec().owner) {
+        let detail = "Deciding another user's calls needs the role approver or admin.";
+        return Err(Problem::new(Kind::Forbidden, detail));
+    }
+    let claim = key.claim(&app, &principal, &body.bytes);
+    let request = DecideRequest { targets: body.value.into_targets()?, by: principal.owner.user, claim };
+    let run = app.runner.decide(&run.spec().id, request).await?;
+    Ok(Json(RunResponse::from(&run)))
+}
+
+/// Cancels a run in whatever state it is. What has ended stays as it ended.
+#[utoipa::path(
+    delete,
+    path = "/api/agents/{agentId}/runs/{runId}",
+    tag = "runs",
+    params(("agentId" = String, Path), ("runId" = String, Path)),
+    responses(
+        (status = 204, description = "Cancelled, or there was nothing to cancel"),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 403, description = "Another user's run", body = ProblemDocument),
+        (status = 404, description = "Another organisation's run", body = ProblemDocument),
+    )
+)]
+pub(super) async fn cancel(
+    State(app): State<App>,
+    principal: Principal,
+    Path((_agent, run)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let Some(run) = app.store.load(&RunId::from(run)).await? else { return Ok(StatusCode::NO_CONTENT) };
+    let owner = &run.spec().owner;
+    if !principal.sees(owner) {
+        return Err(Problem::no_such("run"));
+    }
+    if !principal.acts_for(owner) {
+        return Err(Problem::new(Kind::Forbidden, "Cancelling another user's run needs the role admin."));
+    }
+    app.runner.cancel(&run.spec().id, &principal.owner.user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A run as it is now.
+#[utoipa::path(
+    get,
+    path = "/api/agents/{agentId}/runs/{runId}",
+    tag = "runs",
+    params(("agentId" = String, Path), ("runId" = String, Path)),
+    responses(
+        (status = 200, description = "The run", body = RunDetails),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 404, description = "No such run of this agent", body = ProblemDocument),
+    )
+)]
+pub(super) async fn get(
+    State(app): State<App>,
+    principal: Principal,
+    Path((agent, run)): Path<(String, String)>,
+) -> Result<Json<RunDetails>, Problem> {
+    let run = app.visible_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
+    if !principal.decides_for(&run.spec().owner) {
+        return Err(Problem::no_such("run"));
+    }
+    Ok(Json(RunDetails::from(&run)))
+}
+
+impl App {
+    fn agent(&self, id: &str) -> Result<Agent, Problem> {
+        self.agents.get(&AgentId::from(id)).cloned().ok_or_else(|| Problem::no_such("agent"))
+    }
+
+    /// The run, unless it is another agent's or organisation's.
+    async fn visible_run(&self, principal: &Principal, agent: &AgentId, id: &RunId) -> Result<Run, Problem> {
+        let run = self.store.load(id).await?;
+        run.filter(|run| run.spec().agent.id == *agent && principal.sees(&run.spec().owner))
+            .ok_or_else(|| Problem::no_such("run"))
+    }
+}
+
+/// What to run.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct RunRequest {
+    /// The user's prompt; not blank.
+    #[schema(example = "What is 6*7?")]
+    message: String,
+    /// A UUID. Reloads that session's history; an unknown one starts a session under it.
+    #[serde(default, alias = "session_id")]
+    session_id: Option<String>,
+    /// Whom the run is for; the caller by default. Only admins may name another.
+    #[serde(default)]
+    user_id: Option<String>,
+    /// The tenant; the caller's by default.
+    #[serde(default)]
+    org_id: Option<String>,
+    /// Also suggest next questions.
+    #[serde(default)]
+    generate_followups: Option<bool>,
+    /// Images and other media beside the message, for models that read them.
+    #[serde(default)]
+    media: Option<Vec<MediaInput>>,
+    #[serde(default)]
+    options: Option<RunOptions>,
+    /// Ignored: the path decides.
+    #[serde(default, rename = "stream")]
+    _stream: Option<bool>,
+}
+
+/// Overrides for one run.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct RunOptions {
+    /// `provider::model`, or `demo`.
+    #[serde(default)]
+    model: Option<String>,
+    /// 0 to 2.
+    #[serde(default)]
+    temperature: Option<f64>,
+    /// Most tokens in one reply; at least 1.
+    #[serde(default)]
+    max_tokens: Option<i64>,
+    /// Replaces the agent's instructions.
+    #[serde(default)]
+    system_prompt: Option<String>,
+    /// Above 0, at most 1.
+    #[serde(default)]
+    top_p: Option<f64>,
+    /// Most model calls, 1 to 100.
+    #[serde(default)]
+    max_steps: Option<i64>,
+    /// Most milliseconds at work, 1 to 86400000; waiting for a human does not count.
+    #[serde(default)]
+    timeout_ms: Option<i64>,
+}
+
+/// The longest message in bytes.
+const MAX_MESSAGE: usize = 1 << 20;
+
+impl RunRequest {
+    async fn into_new_run(self, app: &App, principal: &Principal, mut agent: Agent) -> Result<NewRun, Problem> {
+        let mut invalid = Vec::new();
+        if self.message.trim().is_empty() {
+            invalid.push(InvalidParam::new("message", "must not be blank"));
+        } else if self.message.len() > MAX_MESSAGE {
+            invalid.push(InvalidParam::new("message", format!("may have {MAX_MESSAGE} bytes at most")));
+        }
+        let session = match self.session_id.as_deref().map(uuid::Uuid::parse_str) {
+            None => app.ids.next(),
+            Some(Ok(uuid)) => SessionId::from(uuid),
+            Some(Err(_)) => {
+                invalid.push(InvalidParam::new("sessionId", "must be a UUID; leave it out to start a new session"));
+                app.ids.next()
+            }
+        };
+        self.options.unwrap_or_default().apply(app, &mut agent, &mut invalid);
+        let owner = owner(principal, self.user_id, self.org_id, &mut invalid)?;
+        if !invalid.is_empty() {
+            return Err(Problem::invalid(invalid));
+        }
+        let media = app.media.check(self.media.unwrap_or_default(), app.models.reads_images(&agent)).await?;
+        let generate_followups = self.generate_followups.unwrap_or(false);
+        Ok(NewRun { id: app.ids.next(), session, owner, agent, input: self.message, media, generate_followups })
+    }
+}
+
+fn owner(
+    principal: &Principal,
+    user: Option<String>,
+    org: Option<String>,
+    invalid: &mut Vec<InvalidParam>,
+) -> Result<Owner, Problem> {
+    for (field, value) in [("userId", &user), ("orgId", &org)] {
+        if value.as_ref().is_some_and(|value| value.trim().is_empty() || value.len() > 255) {
+            invalid.push(InvalidParam::new(field, "must have 1 to 255 characters; leave it out for your own"));
+        }
+    }
+    let owner = Owner {
+        org: org.map_or_else(|| principal.owner.org.clone(), OrgId::from),
+        user: user.map_or_else(|| principal.owner.user.clone(), UserId::from),
+    };
+    if !principal.sees(&owner) {
+        return Err(Problem::new(Kind::Forbidden, "Your key is bound to another organisation. Leave orgId out."));
+    }
+    if !principal.acts_for(&owner) {
+        let detail = "Running an agent for another user needs the role admin. Leave userId out.";
+        return Err(Problem::new(Kind::Forbidden, detail));
+    }
+    Ok(owner)
+}
+
+impl RunOptions {
+    fn apply(self, app: &App, agent: &mut Agent, invalid: &mut Vec<InvalidParam>) {
+        if let Some(name) = self.model {
+            let checked = name
+                .parse::<ModelName>()
+                .map_err(|error| error.to_string())
+                .and_then(|model| app.models.check(&model).map(|()| model).map_err(|error| error.to_string()));
+            match checked {
+                Ok(model) => {
+                    // What the operator said about the agent's own model does not hold for another.
+                    agent.vision = None;
+                    agent.model = model;
+                }
+                Err(message) => invalid.push(InvalidParam::new("options.model", message)),
+            }
+        }
+        if let Some(prompt) = self.system_prompt {
+            agent.instructions = prompt;
+        }
+        let Options { temperature, top_p, max_tokens, max_steps, timeout_ms, approval_expiry_ms: _ } =
+            &mut agent.options;
+        let mut within = |field: &str, value: Option<i64>, most: i64| {
+            let value = value?;
+            if (1..=most).contains(&value) {
+                return u64::try_from(value).ok();
+            }
+            invalid.push(InvalidParam::new(format!("options.{field}"), format!("must be from 1 to {most}")));
+            None
+        };
+        if let Some(value) = within("maxTokens", self.max_tokens, 10_000_000) {
+            *max_tokens = u32::try_from(value).ok();
+        }
+        if let Some(value) = within("maxSteps", self.max_steps, 100) {
+            *max_steps = u32::try_from(value).unwrap_or(*max_steps);
+        }
+        if let Some(value) = within("timeoutMs", self.timeout_ms, 86_400_000) {
+            *timeout_ms = value;
+        }
+        match self.temperature {
+            Some(value) if !(0.0..=2.0).contains(&value) => {
+                invalid.push(InvalidParam::new("options.temperature", "must be from 0 to 2"));
+            }
+            Some(value) => *temperature = Some(value),
+            None => {}
+        }
+        match self.top_p {
+            Some(value) if !(value > 0.0 && value <= 1.0) => {
+                invalid.push(InvalidParam::new("options.topP", "must be above 0 and at most 1"));
+            }
+            Some(value) => *top_p = Some(value),
+            None => {}
+        }
+    }
+}
+
+/// A decision on all pending calls (`action`), or on named ones (`approvalId`, `decisions`).
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct ContinueRequest {
+    /// `APPROVE` or `REJECT` (also `APPROVED`, `REJECTED`, lower case).
+    #[serde(default, alias = "decision")]
+    #[schema(example = "APPROVE")]
+    action: Option<String>,
+    /// Decide this call only.
+    #[serde(default, alias = "approval_id")]
+    approval_id: Option<String>,
+    /// For the record; a rejection's comment is also told to the model.
+    #[serde(default)]
+    comment: Option<String>,
+    /// Replaces the call's arguments; must fit the tool's schema.
+    #[serde(default)]
+    arguments: Option<Value>,
+    /// Decide several calls, each in its own way.
+    #[serde(default)]
+    decisions: Option<Vec<NamedDecision>>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct NamedDecision {
+    #[serde(alias = "approval_id")]
+    approval_id: String,
+    #[serde(alias = "decision")]
+    action: String,
+    #[serde(default)]
+    comment: Option<String>,
+    #[serde(default)]
+    arguments: Option<Value>,
+}
+
+impl ContinueRequest {
+    fn into_targets(self) -> Result<Targets, Problem> {
+        if let Some(decisions) = self.decisions {
+            return named(decisions, self.action.is_some() || self.approval_id.is_some());
+        }
+        let Some(action) = self.action else {
+            return Err(Problem::invalid_param("action", "is required: write APPROVE or REJECT"));
+        };
+        let choice = choice("", &action, self.comment, self.arguments)?;
+        Ok(match self.approval_id {
+            None => Targets::AllPending(choice),
+            Some(id) => Targets::Named(vec![(ApprovalId::from(id), choice)]),
+        })
+    }
+}
+
+fn named(decisions: Vec<NamedDecision>, also_action: bool) -> Result<Targets, Problem> {
+    if also_action {
+        return Err(Problem::invalid_param("decisions", "cannot be combined with action or approvalId"));
+    }
+    if decisions.is_empty() {
+        return Err(Problem::invalid_param("decisions", "must name at least one approval"));
+    }
+    let mut targets: Vec<(ApprovalId, Choice)> = Vec::new();
+    for (index, decision) in decisions.into_iter().enumerate() {
+        let prefix = format!("decisions[{index}].");
+        let id = ApprovalId::from(decision.approval_id);
+        if targets.iter().any(|(earlier, _)| *earlier == id) {
+            return Err(Problem::invalid_param(&format!("{prefix}approvalId"), "is named twice"));
+        }
+        targets.push((id, choice(&prefix, &decision.action, decision.comment, decision.arguments)?));
+    }
+    Ok(Targets::Named(targets))
+}
+
+fn choice(
+    prefix: &str,
+    action: &str,
+    comment: Option<String>,
+    arguments: Option<Value>,
+) -> Result<Choice, Problem> {
+    match action.to_ascii_uppercase().as_str() {
+        "APPROVE" | "APPROVED" => Ok(Choice::Approve { comment, arguments }),
+        "REJECT" | "REJECTED" if arguments.is_some() => {
+            let field = format!("{prefix}arguments");
+            Err(Problem::invalid_param(&field, "can only be given with APPROVE"))
+        }
+        "REJECT" | "REJECTED" => Ok(Choice::Reject { comment }),
+        _ => {
+            let field = format!("{prefix}action");
+            Err(Problem::invalid_param(&field, "must be APPROVE or REJECT"))
+        }
+    }
+}

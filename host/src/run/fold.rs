@@ -1,0 +1,178 @@
+//! How events make a run: the fold behind [`Run::replay`] and behind every transition.
+
+use super::{CallRecord, CallState, Run, RunStatus, Turn};
+use crate::clock::Timestamp;
+use crate::event::RunEvent;
+use crate::id::CallId;
+use crate::session::Reply;
+use crate::tool::{Decided, Decision, OutcomeKind, ToolCall, ToolOutcome};
+
+impl Run {
+    /// The fold. Total: what an event says has happened, whatever state it finds.
+    pub(super) fn apply(&mut self, at: Timestamp, event: &RunEvent) {
+        let down = matches!(event, RunEvent::Claimed { .. });
+        if self.status == RunStatus::Running && !down {
+            self.times.active_ms += at.millis_since(self.times.updated);
+        }
+        self.times.updated = at;
+        self.version += 1;
+        match event {
+            RunEvent::Created(_) => {}
+            RunEvent::Claimed { attempt } => {
+                self.attempt = *attempt;
+                self.change_calls(|record| {
+                    if let CallState::Started { attempt, approved } = &record.state {
+                        record.state = CallState::InDoubt {
+                            attempt: *attempt,
+                            approved: approved.clone(),
+                        };
+                    }
+                });
+            }
+            RunEvent::Replied { reply } => {
+                self.model_calls += 1;
+                self.tokens.add(reply.tokens);
+                let requested = |call: &ToolCall| CallRecord {
+                    call: call.clone(),
+                    state: CallState::Requested,
+                };
+                let calls = reply.tool_calls.iter().map(requested).collect();
+                self.turns.push(Turn {
+                    reply: Reply::clone(reply),
+                    calls,
+                });
+            }
+            RunEvent::CallStarted { call_id, attempt } => self.change_call(call_id, |record| {
+                let approved = match &record.state {
+                    CallState::Approved { fingerprint } => Some(fingerprint.clone()),
+                    CallState::InDoubt { approved, .. } => approved.clone(),
+                    CallState::Requested
+                    | CallState::Pending
+                    | CallState::Started { .. }
+                    | CallState::Finished { .. } => None,
+                };
+                record.state = CallState::Started {
+                    attempt: *attempt,
+                    approved,
+                };
+            }),
+            RunEvent::CallFinished {
+                call_id,
+                outcome,
+                duration_ms,
+            } => self.change_call(call_id, |record| {
+                record.state = CallState::Finished {
+                    outcome: outcome.clone(),
+                    duration_ms: *duration_ms,
+                };
+            }),
+            RunEvent::Paused { approvals } => {
+                for approval in approvals {
+                    self.change_call(&approval.call.id, |record| record.state = CallState::Pending);
+                }
+                self.asked.extend_from_slice(approvals);
+                self.decided_before = self.decided.len();
+                self.status = RunStatus::Paused {
+                    pending: approvals.clone(),
+                };
+            }
+            RunEvent::Decided(decided) => self.apply_decision(decided),
+            RunEvent::FollowupsSuggested { questions, tokens } => {
+                self.model_calls += 1;
+                self.tokens.add(*tokens);
+                self.followups.clone_from(questions);
+            }
+            RunEvent::Completed => {
+                let output = self
+                    .turns
+                    .last()
+                    .map(|turn| turn.reply.content.clone())
+                    .unwrap_or_default();
+                self.end(RunStatus::Completed { output }, at);
+            }
+            RunEvent::Failed { failure } => self.end(
+                RunStatus::Failed {
+                    failure: failure.clone(),
+                },
+                at,
+            ),
+            RunEvent::Cancelled { by } => self.end(RunStatus::Cancelled { by: by.clone() }, at),
+        }
+    }
+
+    fn apply_decision(&mut self, decided: &Decided) {
+        let RunStatus::Paused { pending } = &mut self.status else {
+            return;
+        };
+        let Some(index) = pending
+            .iter()
+            .position(|approval| approval.id == decided.approval_id)
+        else {
+            return;
+        };
+        let approval = pending.remove(index);
+        if pending.is_empty() {
+            self.status = RunStatus::Running;
+        }
+        self.decided.push(decided.clone());
+        self.change_call(&approval.call.id, |record| match &decided.decision {
+            Decision::Approve { edited: None, .. } => {
+                record.state = CallState::Approved {
+                    fingerprint: approval.fingerprint.clone(),
+                };
+            }
+            Decision::Approve {
+                edited: Some(edited), ..
+            } => {
+                record.call.arguments = edited.arguments.to_string();
+                record.state = CallState::Approved {
+                    fingerprint: edited.fingerprint.clone(),
+                };
+            }
+            Decision::Reject { comment } => {
+                record.state = rejected(comment.as_deref(), "A human rejected this call")
+            }
+            Decision::Expire => record.state = rejected(None, "Nobody approved this call in time"),
+        });
+    }
+
+    fn end(&mut self, status: RunStatus, at: Timestamp) {
+        self.status = status;
+        self.times.completed = Some(at);
+        self.change_calls(|record| {
+            if let CallState::Started { .. } = record.state {
+                let text = "The run ended before this call reported.";
+                let outcome = Box::new(ToolOutcome::of(OutcomeKind::Cancelled, text));
+                record.state = CallState::Finished {
+                    outcome,
+                    duration_ms: 0,
+                };
+            }
+        });
+    }
+
+    fn change_calls(&mut self, change: impl FnMut(&mut CallRecord)) {
+        if let Some(turn) = self.turns.last_mut() {
+            turn.calls.iter_mut().for_each(change);
+        }
+    }
+
+    fn change_call(&mut self, id: &CallId, mut change: impl FnMut(&mut CallRecord)) {
+        self.change_calls(|record| {
+            if record.call.id == *id {
+                change(record);
+            }
+        });
+    }
+}
+
+fn rejected(comment: Option<&str>, what: &str) -> CallState {
+    let text = match comment.map(str::trim).filter(|comment| !comment.is_empty()) {
+        Some(comment) => format!("{what}. It did not run. Their comment: {comment}"),
+        None => format!("{what}. It did not run."),
+    };
+    CallState::Finished {
+        outcome: Box::new(ToolOutcome::of(OutcomeKind::Rejected, text)),
+        duration_ms: 0,
+    }
+}

@@ -1,0 +1,281 @@
+//! The state machine's promises, one table or story each.
+
+use expect_test::{Expect, expect};
+use serde_json::json;
+
+use super::*;
+use crate::agent::{Agent, ModelName, Options};
+use crate::session::Owner;
+use crate::tool::{EditedArguments, ToolName};
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_millis(ms)
+}
+
+fn new_run() -> Run {
+    let agent = Agent {
+        id: "a".into(),
+        name: "A".to_owned(),
+        description: String::new(),
+        model: ModelName { provider: "demo".to_owned(), model: String::new() },
+        instructions: String::new(),
+        tools: Vec::new(),
+        approval: Vec::new(),
+        vision: None,
+        options: Options::default(),
+    };
+    let owner = Owner { org: "o".into(), user: "u".into() };
+    let new = NewRun {
+        id: "r".into(),
+        session: "s".into(),
+        owner,
+        agent,
+        input: "hello".to_owned(),
+        media: Vec::new(),
+        generate_followups: false,
+    };
+    Run::new(new, at(0))
+}
+
+fn reply(calls: &[&str]) -> Reply {
+    let call = |id: &&str| ToolCall { id: (**id).into(), name: "p__t".to_owned(), arguments: "{}".to_owned() };
+    let content = if calls.is_empty() { "done" } else { "" };
+    Reply { content: content.to_owned(), tool_calls: calls.iter().map(call).collect(), ..Reply::default() }
+}
+
+fn ask(run: &Run, call: &str) -> PendingApproval {
+    let tool: ToolName = "p__t".parse().unwrap();
+    let call = run.calls().find(|record| record.call.id.as_str() == call).unwrap().call.clone();
+    PendingApproval {
+        id: format!("ask-{}", call.id).into(),
+        fingerprint: Fingerprint::of("digest", &tool, &json!({})),
+        call,
+        tool,
+        message: String::new(),
+        expires_at: at(1000),
+    }
+}
+
+fn decided(approval: &str, decision: Decision) -> Decided {
+    Decided { approval_id: approval.into(), decision, by: "human".into() }
+}
+
+fn approve() -> Decision {
+    Decision::Approve { comment: None, edited: None }
+}
+
+fn ok() -> ToolOutcome {
+    ToolOutcome::of(OutcomeKind::Ok, "fine")
+}
+
+/// A run that waits for decisions on `calls`.
+fn paused(calls: &[&str]) -> Run {
+    let mut run = new_run();
+    run.replied(reply(calls), at(1)).unwrap();
+    let asks = calls.iter().map(|call| ask(&run, call)).collect();
+    run.paused(asks, at(2)).unwrap();
+    run
+}
+
+fn show(run: &Run) -> String {
+    let step = match run.step() {
+        Step::CallModel => "call the model".to_owned(),
+        Step::CallTools(due) => {
+            let due: Vec<String> = due.iter().map(|d| format!("{} {:?}", d.call.id, kind(&d.standing))).collect();
+            format!("call {}", due.join(", "))
+        }
+        Step::SuggestFollowups => "suggest follow-ups".to_owned(),
+        Step::Wait => "wait".to_owned(),
+        Step::Done => "done".to_owned(),
+    };
+    format!("{} v{}: {step}", run.status().word(), run.version())
+}
+
+fn kind(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::Requested => "requested",
+        Standing::Approved(_) => "approved",
+        Standing::InDoubt { .. } => "in doubt",
+    }
+}
+
+/// Holds a run's standing, and that of the run which its events make, against the expected one.
+fn check(run: &Run, expected: &Expect) {
+    expected.assert_eq(&show(run));
+    let again = Run::replay(run.unsaved().to_vec()).unwrap();
+    expected.assert_eq(&show(&again));
+    assert_eq!(again.times().active_ms, run.times().active_ms);
+}
+
+#[test]
+fn an_answer_without_calls_completes_the_run() {
+    let mut run = new_run();
+    check(&run, &expect!["RUNNING v1: call the model"]);
+    run.replied(reply(&[]), at(5)).unwrap();
+    check(&run, &expect!["COMPLETED v3: done"]);
+    assert_eq!(run.status(), &RunStatus::Completed { output: "done".to_owned() });
+}
+
+#[test]
+fn follow_ups_come_between_the_answer_and_the_end() {
+    let mut run = new_run();
+    run.new.generate_followups = true;
+    run.unsaved[0].event = RunEvent::Created(Box::new(run.new.clone()));
+    run.replied(reply(&[]), at(1)).unwrap();
+    check(&run, &expect!["RUNNING v2: suggest follow-ups"]);
+    run.suggested(vec!["and?".to_owned()], Tokens::default(), at(2)).unwrap();
+    check(&run, &expect!["COMPLETED v4: done"]);
+}
+
+#[test]
+fn ungated_calls_run_before_the_gated_ones_pause() {
+    let mut run = new_run();
+    run.replied(reply(&["gated", "free"]), at(1)).unwrap();
+    check(&run, &expect![[r#"RUNNING v2: call gated "requested", free "requested""#]]);
+    assert_eq!(run.started(&"free".into(), at(2)), Ok(1));
+    check(&run, &expect!["RUNNING v3: wait"]);
+    run.finished(&"free".into(), ok(), 1, at(3)).unwrap();
+    check(&run, &expect![[r#"RUNNING v4: call gated "requested""#]]);
+    run.paused(vec![ask(&run, "gated")], at(4)).unwrap();
+    check(&run, &expect!["PAUSED v5: wait"]);
+}
+
+#[test]
+fn a_run_stays_paused_until_every_call_is_decided() {
+    let mut run = paused(&["a", "b"]);
+    run.decide(vec![decided("ask-a", approve())], at(3)).unwrap();
+    check(&run, &expect!["PAUSED v4: wait"]);
+    run.decide(vec![decided("ask-b", Decision::Reject { comment: Some("no".to_owned()) })], at(4)).unwrap();
+    check(&run, &expect![[r#"RUNNING v5: call a "approved""#]]);
+    run.started(&"a".into(), at(5)).unwrap();
+    run.finished(&"a".into(), ok(), 1, at(6)).unwrap();
+    check(&run, &expect!["RUNNING v7: call the model"]);
+    let told: Vec<String> = run
+        .messages(&[])
+        .into_iter()
+        .filter_map(|message| match message {
+            Message::Tool { call, text, .. } => Some(format!("{call}: {text}")),
+            Message::User { .. } | Message::Assistant(_) => None,
+        })
+        .collect();
+    assert_eq!(told, ["a: fine", "b: A human rejected this call. It did not run. Their comment: no"]);
+}
+
+#[test]
+fn one_bad_decision_in_a_request_leaves_all_of_them_undone() {
+    let mut run = paused(&["a"]);
+    let both = vec![decided("ask-a", approve()), decided("ask-x", approve())];
+    assert_eq!(run.decide(both, at(3)), Err(InvalidTransition::NotPending("ask-x".into())));
+    check(&run, &expect!["PAUSED v3: wait"]);
+}
+
+#[test]
+fn a_decision_is_taken_once() {
+    let mut run = paused(&["a", "b"]);
+    run.decide(vec![decided("ask-a", approve())], at(3)).unwrap();
+    assert!(run.decide(vec![decided("ask-a", Decision::Expire)], at(4)).is_err());
+    assert_eq!(run.decision_on(&"ask-a".into()), Some(&approve()));
+}
+
+#[test]
+fn edited_arguments_replace_the_models_in_the_call_and_in_what_the_model_sees() {
+    let mut run = paused(&["a"]);
+    let arguments = json!({"id": 2});
+    let fingerprint = Fingerprint::of("digest", &"p__t".parse().unwrap(), &arguments);
+    let edited = Some(EditedArguments { arguments, fingerprint: fingerprint.clone() });
+    run.decide(vec![decided("ask-a", Decision::Approve { comment: None, edited })], at(3)).unwrap();
+    let Step::CallTools(due) = run.step() else { panic!("{}", show(&run)) };
+    assert_eq!(due[0].call.arguments, r#"{"id":2}"#);
+    assert!(matches!(&due[0].standing, Standing::Approved(bound) if *bound == fingerprint));
+    let Message::Assistant(reply) = &run.messages(&[])[1] else { panic!() };
+    assert_eq!(reply.tool_calls[0].arguments, r#"{"id":2}"#);
+}
+
+#[test]
+fn a_new_process_finds_calls_in_doubt_and_counts_attempts() {
+    let mut run = new_run();
+    run.replied(reply(&["a", "b"]), at(1)).unwrap();
+    run.started(&"a".into(), at(2)).unwrap();
+    run.claim(at(1_000_000)).unwrap();
+    check(&run, &expect![[r#"RUNNING v4: call a "in doubt", b "requested""#]]);
+    assert_eq!((run.attempt(), run.started(&"a".into(), at(1_000_001))), (2, Ok(2)));
+}
+
+#[test]
+fn waiting_and_being_down_do_not_count_as_work() {
+    let mut run = paused(&["a"]);
+    run.decide(vec![decided("ask-a", approve())], at(50_000)).unwrap();
+    run.started(&"a".into(), at(50_003)).unwrap();
+    run.claim(at(90_000)).unwrap();
+    run.finished(&"a".into(), ok(), 1, at(90_005)).unwrap();
+    assert_eq!(run.times().active_ms, 2 + 3 + 5);
+}
+
+#[test]
+fn nothing_is_legal_after_the_end() {
+    let mut ends: Vec<Run> = Vec::new();
+    let mut completed = new_run();
+    completed.replied(reply(&[]), at(1)).unwrap();
+    ends.push(completed);
+    let mut cancelled = paused(&["a"]);
+    cancelled.cancel("u".into(), at(3)).unwrap();
+    ends.push(cancelled);
+    let mut failed = new_run();
+    failed.failed(budget_exceeded("maxSteps", 1), at(1)).unwrap();
+    ends.push(failed);
+    for mut run in ends {
+        let before = show(&run);
+        let failure = budget_exceeded("maxSteps", 1);
+        assert!(run.replied(reply(&[]), at(9)).is_err());
+        assert!(run.started(&"a".into(), at(9)).is_err());
+        assert!(run.finished(&"a".into(), ok(), 1, at(9)).is_err());
+        assert!(run.paused(Vec::new(), at(9)).is_err());
+        assert!(run.decide(vec![decided("ask-a", approve())], at(9)).is_err());
+        assert!(run.failed(failure, at(9)).is_err());
+        assert!(run.cancel("x".into(), at(9)).is_err());
+        assert!(run.claim(at(9)).is_err());
+        assert_eq!(show(&run), before);
+    }
+}
+
+#[test]
+fn a_call_runs_once_per_process() {
+    let mut run = new_run();
+    run.replied(reply(&["a"]), at(1)).unwrap();
+    run.started(&"a".into(), at(2)).unwrap();
+    assert_eq!(run.started(&"a".into(), at(3)), Err(InvalidTransition::WrongCall("a".into())));
+    run.finished(&"a".into(), ok(), 1, at(4)).unwrap();
+    assert!(run.started(&"a".into(), at(5)).is_err());
+    assert!(run.finished(&"a".into(), ok(), 1, at(5)).is_err());
+}
+
+#[test]
+fn a_pending_call_cannot_run() {
+    let mut run = paused(&["a", "b"]);
+    assert!(run.started(&"a".into(), at(3)).is_err());
+    run.decide(vec![decided("ask-a", approve())], at(3)).unwrap();
+    assert!(run.started(&"a".into(), at(4)).is_err(), "approved, but the run still waits for b");
+}
+
+#[test]
+fn a_journal_with_a_gap_or_without_a_beginning_is_damaged() {
+    let run = paused(&["a"]);
+    let events = run.unsaved().to_vec();
+    assert!(Run::replay(events[1..].to_vec()).is_err());
+    assert!(Run::replay(vec![events[0].clone(), events[2].clone()]).is_err());
+    assert!(Run::replay(Vec::new()).is_err());
+}
+
+#[test]
+fn history_comes_before_this_run() {
+    let past = [PastTurn { input: "one".to_owned(), output: "two".to_owned() }];
+    let texts: Vec<String> = new_run()
+        .messages(&past)
+        .into_iter()
+        .map(|message| match message {
+            Message::User { text, .. } | Message::Tool { text, .. } => text,
+            Message::Assistant(reply) => reply.content,
+        })
+        .collect();
+    assert_eq!(texts, ["one", "two", "hello"]);
+}

@@ -1,0 +1,179 @@
+//! What the runner tells a run: each method checks that the transition is legal and records events.
+
+use super::{CallState, InvalidTransition, Run, RunStatus};
+use crate::clock::Timestamp;
+use crate::event::{Failure, Recorded, RunEvent};
+use crate::id::{CallId, UserId};
+use crate::session::{Reply, Tokens};
+use crate::tool::{Decided, PendingApproval, ToolOutcome};
+
+impl Run {
+    /// The model answered. Without calls in it that is the end, but for follow-up questions.
+    pub fn replied(&mut self, reply: Reply, at: Timestamp) -> Result<(), InvalidTransition> {
+        self.check_running()?;
+        let last = reply.tool_calls.is_empty();
+        self.record(
+            at,
+            RunEvent::Replied {
+                reply: Box::new(reply),
+            },
+        );
+        if last && !self.new.generate_followups {
+            self.record(at, RunEvent::Completed);
+        }
+        Ok(())
+    }
+
+    pub fn suggested(
+        &mut self,
+        questions: Vec<String>,
+        tokens: Tokens,
+        at: Timestamp,
+    ) -> Result<(), InvalidTransition> {
+        self.check_running()?;
+        self.record(at, RunEvent::FollowupsSuggested { questions, tokens });
+        self.record(at, RunEvent::Completed);
+        Ok(())
+    }
+
+    /// The call is about to run. Returns its attempt, from 1.
+    pub fn started(&mut self, call: &CallId, at: Timestamp) -> Result<u32, InvalidTransition> {
+        self.check_running()?;
+        let attempt = match self.call_state(call) {
+            Some(CallState::Requested | CallState::Approved { .. }) => 1,
+            Some(CallState::InDoubt { attempt, .. }) => attempt + 1,
+            Some(CallState::Pending | CallState::Started { .. } | CallState::Finished { .. }) | None => {
+                return Err(InvalidTransition::WrongCall(call.clone()));
+            }
+        };
+        self.record(
+            at,
+            RunEvent::CallStarted {
+                call_id: call.clone(),
+                attempt,
+            },
+        );
+        Ok(attempt)
+    }
+
+    /// The call ended, or was answered without having run (a denial, arguments that do not fit).
+    pub fn finished(
+        &mut self,
+        call: &CallId,
+        outcome: ToolOutcome,
+        duration_ms: u64,
+        at: Timestamp,
+    ) -> Result<(), InvalidTransition> {
+        self.check_running()?;
+        match self.call_state(call) {
+            Some(CallState::Pending | CallState::Finished { .. }) | None => {
+                return Err(InvalidTransition::WrongCall(call.clone()));
+            }
+            Some(
+                CallState::Requested
+                | CallState::Approved { .. }
+                | CallState::Started { .. }
+                | CallState::InDoubt { .. },
+            ) => {}
+        }
+        let outcome = Box::new(outcome);
+        self.record(
+            at,
+            RunEvent::CallFinished {
+                call_id: call.clone(),
+                outcome,
+                duration_ms,
+            },
+        );
+        Ok(())
+    }
+
+    /// These calls need a human. All the others of the turn have finished.
+    pub fn paused(
+        &mut self,
+        approvals: Vec<PendingApproval>,
+        at: Timestamp,
+    ) -> Result<(), InvalidTransition> {
+        self.check_running()?;
+        for approval in &approvals {
+            if !matches!(self.call_state(&approval.call.id), Some(CallState::Requested)) {
+                return Err(InvalidTransition::WrongCall(approval.call.id.clone()));
+            }
+        }
+        self.record(at, RunEvent::Paused { approvals });
+        Ok(())
+    }
+
+    /// All decisions take effect, or none. The run goes on when none is pending any more.
+    pub fn decide(&mut self, decisions: Vec<Decided>, at: Timestamp) -> Result<(), InvalidTransition> {
+        let RunStatus::Paused { pending } = &self.status else {
+            return Err(InvalidTransition::WrongStatus {
+                status: self.status.word(),
+            });
+        };
+        for decided in &decisions {
+            if !pending.iter().any(|approval| approval.id == decided.approval_id) {
+                return Err(InvalidTransition::NotPending(decided.approval_id.clone()));
+            }
+        }
+        for decided in decisions {
+            self.record(at, RunEvent::Decided(decided));
+        }
+        Ok(())
+    }
+
+    pub fn failed(&mut self, failure: Failure, at: Timestamp) -> Result<(), InvalidTransition> {
+        self.check_running()?;
+        self.record(at, RunEvent::Failed { failure });
+        Ok(())
+    }
+
+    /// Legal until the run has ended; the first reason stays.
+    pub fn cancel(&mut self, by: UserId, at: Timestamp) -> Result<(), InvalidTransition> {
+        if self.status.is_terminal() {
+            return Err(InvalidTransition::WrongStatus {
+                status: self.status.word(),
+            });
+        }
+        self.record(at, RunEvent::Cancelled { by });
+        Ok(())
+    }
+
+    /// A process takes up a run whose former one is gone: calls under way are in doubt from here on.
+    pub fn claim(&mut self, at: Timestamp) -> Result<(), InvalidTransition> {
+        self.check_running()?;
+        let attempt = self.attempt + 1;
+        self.record(at, RunEvent::Claimed { attempt });
+        Ok(())
+    }
+
+    fn check_running(&self) -> Result<(), InvalidTransition> {
+        match self.status {
+            RunStatus::Running => Ok(()),
+            RunStatus::Paused { .. }
+            | RunStatus::Completed { .. }
+            | RunStatus::Failed { .. }
+            | RunStatus::Cancelled { .. } => Err(InvalidTransition::WrongStatus {
+                status: self.status.word(),
+            }),
+        }
+    }
+
+    fn call_state(&self, id: &CallId) -> Option<&CallState> {
+        self.turns
+            .last()?
+            .calls
+            .iter()
+            .find(|record| record.call.id == *id)
+            .map(|record| &record.state)
+    }
+
+    fn record(&mut self, at: Timestamp, event: RunEvent) {
+        self.apply(at, &event);
+        self.unsaved.push(Recorded {
+            seq: self.version,
+            at,
+            event,
+        });
+    }
+}

@@ -1,0 +1,189 @@
+//! Decisions on pending calls: every door leads here, and through one compare-and-set.
+//!
+//! Of racing decisions exactly one takes effect. A caller who says the same as the recorded decision gets
+//! the run as it is once that decision's work is done; one who says something else is told.
+
+use serde_json::Value;
+
+use super::Runner;
+use crate::id::{ApprovalId, RunId, UserId};
+use crate::run::{Run, RunStatus};
+use crate::store::{Claim, KeyClaim, StoreError};
+use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, PendingApproval};
+
+/// Who decides what.
+#[derive(Clone, Debug)]
+pub struct DecideRequest {
+    pub targets: Targets,
+    pub by: UserId,
+    pub claim: Option<KeyClaim>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Targets {
+    /// Every call that is pending now, and none that appears later.
+    AllPending(Choice),
+    Named(Vec<(ApprovalId, Choice)>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Choice {
+    Approve { comment: Option<String>, arguments: Option<Value> },
+    Reject { comment: Option<String> },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DecideError {
+    #[error("there is no such run")]
+    NoSuchRun,
+    #[error("the run is {current}")]
+    NotPaused { current: &'static str },
+    #[error("the run has no approval {0}")]
+    NoSuchApproval(ApprovalId),
+    #[error("approval {0} has expired")]
+    Expired(ApprovalId),
+    #[error("{0}")]
+    BadArguments(String),
+    #[error("several calls are pending")]
+    AmbiguousArguments,
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    #[error("the server is shutting down")]
+    Draining,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Runner {
+    /// Records the decisions, lets the run go on when none is pending any more, and returns it as it is
+    /// when that work is done.
+    pub async fn decide(&self, id: &RunId, request: DecideRequest) -> Result<Run, DecideError> {
+        if self.is_draining() {
+            return Err(DecideError::Draining);
+        }
+        if let Some(claim) = &request.claim {
+            match self.store.find_claim(claim).await? {
+                None | Some(Claim::New) => {}
+                Some(Claim::Repeat(_)) => return self.outcome(id).await,
+                Some(Claim::Reused) => return Err(DecideError::KeyReused),
+            }
+        }
+        let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
+        let Some(targets) = targets(&run, &request.targets)? else { return self.outcome(id).await };
+        loop {
+            let decisions = self.to_record(&run, &targets, &request.by).await?;
+            if decisions.is_empty() || self.record(run, decisions, &request).await? {
+                return self.outcome(id).await;
+            }
+            run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
+        }
+    }
+
+    /// False: somebody else changed the run first; look again.
+    async fn record(&self, mut run: Run, decisions: Vec<Decided>, request: &DecideRequest) -> Result<bool, DecideError> {
+        let present = self.presence.enter(&run.spec().id);
+        if run.decide(decisions, self.clock.now()).is_err() {
+            return Err(DecideError::NotPaused { current: run.status().word() });
+        }
+        let saved = match &request.claim {
+            None => self.store.save(&mut run).await.map(|()| Claim::New),
+            Some(claim) => self.store.save_claiming(&mut run, claim).await,
+        };
+        match saved {
+            Ok(Claim::New) => {}
+            Ok(Claim::Repeat(_)) => return Ok(true),
+            Ok(Claim::Reused) => return Err(DecideError::KeyReused),
+            Err(StoreError::Conflict) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        if *run.status() == RunStatus::Running {
+            self.spawn(run, present);
+        }
+        Ok(true)
+    }
+
+    /// The decisions that are still to be taken; none where all were taken before and say the same.
+    async fn to_record(
+        &self,
+        run: &Run,
+        targets: &[(ApprovalId, Choice)],
+        by: &UserId,
+    ) -> Result<Vec<Decided>, DecideError> {
+        let mut decisions = Vec::new();
+        for (id, choice) in targets {
+            let asked = run.asked_for(id).ok_or_else(|| DecideError::NoSuchApproval(id.clone()))?;
+            let decision = self.decision(asked, choice)?;
+            match run.decision_on(id) {
+                Some(Decision::Expire) => return Err(DecideError::Expired(id.clone())),
+                Some(taken) if taken.agrees_with(&decision) => {}
+                Some(_) => return Err(DecideError::NotPaused { current: run.status().word() }),
+                None if run.status().is_terminal() => {
+                    return Err(DecideError::NotPaused { current: run.status().word() });
+                }
+                None if asked.expires_at <= self.clock.now() => {
+                    self.expire(&run.spec().id).await?;
+                    return Err(DecideError::Expired(id.clone()));
+                }
+                None => decisions.push(Decided { approval_id: id.clone(), decision, by: by.clone() }),
+            }
+        }
+        Ok(decisions)
+    }
+
+    fn decision(&self, asked: &PendingApproval, choice: &Choice) -> Result<Decision, DecideError> {
+        match choice {
+            Choice::Reject { comment } => Ok(Decision::Reject { comment: comment.clone() }),
+            Choice::Approve { comment, arguments } => {
+                let edited = arguments.as_ref().map(|arguments| self.edited(asked, arguments)).transpose()?;
+                Ok(Decision::Approve { comment: comment.clone(), edited })
+            }
+        }
+    }
+
+    fn edited(&self, asked: &PendingApproval, arguments: &Value) -> Result<EditedArguments, DecideError> {
+        let registry = self.registry.load();
+        let Some((plugin, spec)) = registry.get(&asked.tool) else {
+            return Err(DecideError::BadArguments(format!("{} is not loaded any more", asked.tool)));
+        };
+        plugin.check_arguments(&spec.name, arguments).map_err(DecideError::BadArguments)?;
+        let fingerprint = Fingerprint::of(plugin.digest(), &spec.name, arguments);
+        Ok(EditedArguments { arguments: arguments.clone(), fingerprint })
+    }
+
+    async fn outcome(&self, id: &RunId) -> Result<Run, DecideError> {
+        self.settled(id).await?.ok_or(DecideError::NoSuchRun)
+    }
+}
+
+/// The approvals that are meant, fixed at the moment the request arrived. None: the run is at work on
+/// this very decision, and the caller only has to wait.
+fn targets(run: &Run, wanted: &Targets) -> Result<Option<Vec<(ApprovalId, Choice)>>, DecideError> {
+    let choice = match wanted {
+        Targets::Named(named) => return Ok(Some(named.clone())),
+        Targets::AllPending(choice) => choice,
+    };
+    let pending = run.pending();
+    if pending.is_empty() {
+        let same = |decided: &Decided| same_word(&decided.decision, choice);
+        let decisions = run.latest_decisions();
+        return if *run.status() == RunStatus::Running && !decisions.is_empty() && decisions.iter().all(same) {
+            Ok(None)
+        } else {
+            Err(DecideError::NotPaused { current: run.status().word() })
+        };
+    }
+    if pending.len() > 1 && matches!(choice, Choice::Approve { arguments: Some(_), .. }) {
+        return Err(DecideError::AmbiguousArguments);
+    }
+    Ok(Some(pending.iter().map(|approval| (approval.id.clone(), choice.clone())).collect()))
+}
+
+fn same_word(taken: &Decision, choice: &Choice) -> bool {
+    match (taken, choice) {
+        (Decision::Approve { edited, .. }, Choice::Approve { arguments, .. }) => {
+            edited.as_ref().map(|edited| &edited.arguments) == arguments.as_ref()
+        }
+        (Decision::Reject { .. }, Choice::Reject { .. }) => true,
+        (Decision::Approve { .. } | Decision::Reject { .. } | Decision::Expire, _) => false,
+    }
+}

@@ -1,0 +1,202 @@
+//! The calls of one turn: policy first, then execution, each start and each end in the journal.
+//!
+//! Read-only calls run side by side; calls with effects run one after another, in the model's order.
+//! Calls that need a human wait until all the others of the turn have finished, then pause the run
+//! together.
+
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use serde_json::Value;
+
+use super::Runner;
+use super::drive::DriveError;
+use super::presence::Present;
+use crate::agent::Agent;
+use crate::event::{Failure, FailureKind};
+use crate::plugin::{Invocation, Plugin};
+use crate::registry::ToolRegistry;
+use crate::run::{DueCall, Run, Standing};
+use crate::tool::{Approval, Fingerprint, OutcomeKind, PendingApproval, ToolCall, ToolName, ToolOutcome};
+
+/// What is to become of a due call.
+enum Verdict {
+    Run(Runnable),
+    /// The model is told, and nothing runs.
+    Answer(ToolOutcome),
+    Ask(Question),
+    /// It may have run before, and cannot be run again.
+    Lost(ToolName),
+}
+
+struct Runnable {
+    plugin: Arc<Plugin>,
+    tool: ToolName,
+    arguments: Value,
+    read_only: bool,
+}
+
+struct Question {
+    tool: ToolName,
+    title: Option<String>,
+    fingerprint: Fingerprint,
+}
+
+impl Runner {
+    /// Runs the first calls that may run; where none may, pauses the run for the ones that need a human.
+    pub(super) async fn call_tools(
+        &self,
+        run: &mut Run,
+        due: Vec<DueCall>,
+        present: &Present,
+    ) -> Result<(), DriveError> {
+        let registry = self.registry.load_full();
+        let mut runnable = Vec::new();
+        let mut asked = Vec::new();
+        for DueCall { call, standing } in due {
+            match verdict(&registry, &run.spec().agent, &call, &standing) {
+                Verdict::Run(what) => runnable.push((call, what)),
+                Verdict::Answer(outcome) => run.finished(&call.id, outcome, 0, self.clock.now())?,
+                Verdict::Ask(question) => asked.push(self.approval(run, call, question)),
+                Verdict::Lost(tool) => {
+                    run.failed(interrupted(&tool), self.clock.now())?;
+                    return Ok(());
+                }
+            }
+        }
+        if runnable.is_empty() {
+            if !asked.is_empty() {
+                run.paused(asked, self.clock.now())?;
+            }
+            return Ok(());
+        }
+        let side_by_side = runnable.iter().take_while(|(_, what)| what.read_only).count();
+        runnable.truncate(side_by_side.max(1));
+        self.execute(run, runnable, present).await
+    }
+
+    async fn execute(
+        &self,
+        run: &mut Run,
+        batch: Vec<(ToolCall, Runnable)>,
+        present: &Present,
+    ) -> Result<(), DriveError> {
+        let spec = run.spec().clone();
+        let mut under_way = FuturesUnordered::new();
+        for (call, what) in &batch {
+            let started_at = self.clock.now();
+            let invocation = Invocation {
+                run: &spec.id,
+                session: &spec.session,
+                owner: &spec.owner,
+                call: &call.id,
+                attempt: run.started(&call.id, started_at)?,
+                tool: &what.tool,
+                arguments: &what.arguments,
+                cancelled: present.cancelled().clone(),
+            };
+            under_way.push(async move { (&call.id, started_at, what.plugin.call(invocation).await) });
+        }
+        self.store.save(run).await?;
+        while let Some((call, started_at, outcome)) = under_way.next().await {
+            let now = self.clock.now();
+            run.finished(call, outcome, now.millis_since(started_at), now)?;
+            self.store.save(run).await?;
+        }
+        Ok(())
+    }
+
+    fn approval(&self, run: &Run, call: ToolCall, question: Question) -> PendingApproval {
+        let Question { tool, title, fingerprint } = question;
+        let agent = &run.spec().agent;
+        let what = title.map_or_else(|| tool.to_string(), |title| format!("{title} ({tool})"));
+        PendingApproval {
+            id: self.ids.next(),
+            call,
+            tool,
+            fingerprint,
+            message: format!("{} wants to call {what}. Approve or reject this call.", agent.name),
+            expires_at: self.clock.now().plus(agent.options.approval_expiry()),
+        }
+    }
+}
+
+fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &Standing) -> Verdict {
+    let found = call.name.parse::<ToolName>().ok().and_then(|name| registry.get(&name));
+    let Some((plugin, spec)) = found.filter(|(_, spec)| agent.may_use(&spec.name)) else {
+        return match standing {
+            Standing::Requested => Verdict::Answer(no_such_tool(registry, agent, &call.name)),
+            Standing::Approved(_) | Standing::InDoubt { .. } => Verdict::Answer(unavailable()),
+        };
+    };
+    let arguments = match call.parsed_arguments() {
+        Ok(arguments) => arguments,
+        Err(problem) => return Verdict::Answer(invalid_arguments(&problem)),
+    };
+    let fingerprint = Fingerprint::of(plugin.digest(), &spec.name, &arguments);
+    let run = |arguments| {
+        Verdict::Run(Runnable {
+            plugin: Arc::clone(plugin),
+            tool: spec.name.clone(),
+            arguments,
+            read_only: spec.annotations.read_only,
+        })
+    };
+    match standing {
+        Standing::Requested => {
+            // Before a human is asked: nobody should approve what cannot run.
+            if let Err(problem) = plugin.check_arguments(&spec.name, &arguments) {
+                return Verdict::Answer(invalid_arguments(&problem));
+            }
+            match agent.approval(spec) {
+                Approval::Skip => run(arguments),
+                Approval::Forbid => Verdict::Answer(forbidden(&spec.name)),
+                Approval::Ask => Verdict::Ask(Question {
+                    tool: spec.name.clone(),
+                    title: spec.annotations.title.clone(),
+                    fingerprint,
+                }),
+            }
+        }
+        Standing::Approved(approved) if *approved == fingerprint => run(arguments),
+        Standing::Approved(_) => Verdict::Answer(unavailable()),
+        Standing::InDoubt { approved, .. } => {
+            let same = approved.as_ref().is_none_or(|approved| *approved == fingerprint);
+            if spec.annotations.repeatable() && same { run(arguments) } else { Verdict::Lost(spec.name.clone()) }
+        }
+    }
+}
+
+fn no_such_tool(registry: &ToolRegistry, agent: &Agent, name: &str) -> ToolOutcome {
+    let names: Vec<String> = registry.specs_for(agent).iter().map(|spec| spec.name.to_string()).collect();
+    let text = if names.is_empty() {
+        format!("There is no tool `{name}`; you have no tools. Answer without one.")
+    } else {
+        format!("There is no tool `{name}`. You can call: {}.", names.join(", "))
+    };
+    ToolOutcome::of(OutcomeKind::InvalidArgs, text)
+}
+
+fn invalid_arguments(problem: &str) -> ToolOutcome {
+    let text = format!("The call did not run: {problem}. Correct the arguments and call again.");
+    ToolOutcome::of(OutcomeKind::InvalidArgs, text)
+}
+
+fn forbidden(tool: &ToolName) -> ToolOutcome {
+    let kind = OutcomeKind::Denied { capability: "policy".to_owned() };
+    ToolOutcome::of(kind, format!("The operator does not allow {tool}. Go on without it."))
+}
+
+fn unavailable() -> ToolOutcome {
+    let text = "The tool changed or was removed after this call was approved, so it did not run. If it is still \
+                needed, call the tool again.";
+    ToolOutcome::of(OutcomeKind::Unavailable, text)
+}
+
+fn interrupted(tool: &ToolName) -> Failure {
+    let message = format!(
+        "The server stopped while {tool} was running. Whether the call took effect is not known, so it was not run \
+         again. Check, then start a new run."
+    );
+    Failure { kind: FailureKind::Interrupted, message }
+}
