@@ -1,0 +1,99 @@
+//! An OpenAI-compatible server that answers as a test says, and remembers what it was asked.
+
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+type Answer = dyn Fn(&Value) -> Response + Send + Sync;
+
+pub(crate) struct OpenAi {
+    /// To be given as `base_url`.
+    pub(crate) url: String,
+    asked: Arc<Mutex<Vec<Value>>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    answer: Arc<Answer>,
+    asked: Arc<Mutex<Vec<Value>>>,
+}
+
+impl OpenAi {
+    /// `answer` gets the request's body.
+    pub(crate) async fn start(answer: impl Fn(&Value) -> Response + Send + Sync + 'static) -> Self {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let shared = Shared { answer: Arc::new(answer), asked: Arc::clone(&asked) };
+        let router = Router::new().route("/v1/chat/completions", post(complete)).with_state(shared);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
+        Self { url, asked, server }
+    }
+
+    /// The requests so far, oldest first.
+    pub(crate) fn asked(&self) -> Vec<Value> {
+        self.asked.lock().expect("no test panics in here").clone()
+    }
+
+    /// A configuration file with one agent, `agent`, on this server, and every tool.
+    pub(crate) fn config(&self) -> String {
+        format!(
+            "[providers.mock]\nbase_url = \"{}\"\nadapter = \"openai\"\n{}",
+            self.url,
+            super::host::ONE_AGENT.replace("script::v1", "mock::m1")
+        )
+    }
+}
+
+impl Drop for OpenAi {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn complete(State(shared): State<Shared>, Json(body): Json<Value>) -> Response {
+    shared.asked.lock().expect("no test panics in here").push(body.clone());
+    (shared.answer)(&body)
+}
+
+/// How many replies the model has given since the last user's message.
+pub(crate) fn replied(body: &Value) -> usize {
+    let messages = body["messages"].as_array().expect("messages");
+    messages.iter().rev().take_while(|m| m["role"] != "user").filter(|m| m["role"] == "assistant").count()
+}
+
+/// A completion with a text.
+pub(crate) fn text(text: &str) -> Response {
+    completion(&json!({"role": "assistant", "content": text}), "stop")
+}
+
+/// A completion with tool calls: id, name, arguments.
+pub(crate) fn tool_calls(calls: &[(&str, &str, Value)]) -> Response {
+    let calls: Vec<Value> = calls
+        .iter()
+        .map(|(id, name, arguments)| {
+            json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments.to_string()}})
+        })
+        .collect();
+    completion(&json!({"role": "assistant", "content": null, "tool_calls": calls}), "tool_calls")
+}
+
+pub(crate) fn completion(message: &Value, finish_reason: &str) -> Response {
+    Json(json!({
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m1",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    }))
+    .into_response()
+}
+
+pub(crate) fn error(status: u16, message: &str) -> Response {
+    let status = StatusCode::from_u16(status).expect("a status");
+    (status, Json(json!({"error": {"message": message, "type": "error"}}))).into_response()
+}

@@ -1,0 +1,146 @@
+//! The real program in a process of its own, to be killed with SIGKILL at any moment.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Row as _};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use super::guests::guest;
+use super::host::{ADMIN, Answer};
+
+pub(crate) struct Process {
+    pub(crate) url: String,
+    pub(crate) folder: TempDir,
+    child: Option<Child>,
+    client: reqwest::Client,
+}
+
+impl Process {
+    /// `holdfast serve` with these plugins and this configuration file.
+    pub(crate) async fn start(plugins: &[&str], config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("plugins")).expect("a folder for plugins");
+        for id in plugins {
+            std::fs::copy(guest(id), folder.path().join("plugins").join(format!("{id}.wasm"))).expect(id);
+        }
+        let cache = super::guests::root().join("target/test-guests/cache");
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\ndatabase = \"sqlite://holdfast.db\"\nplugin_dir = \"plugins\"\ncompile_cache = {cache:?}\n{config}"
+        );
+        std::fs::write(folder.path().join("holdfast.toml"), text).expect("a configuration file");
+        let mut process = Self { url: String::new(), folder, child: None, client: reqwest::Client::new() };
+        process.launch().await;
+        process
+    }
+
+    async fn launch(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        command
+            .arg("serve")
+            .current_dir(self.folder.path())
+            .env("HOLDFAST_ADMIN_TOKEN", ADMIN)
+            .env_remove("OPENAI_API_KEY")
+            .env_remove("OPENAI_BASE_URL")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().expect("the program starts");
+        let stdout = child.stdout.take().expect("its output is piped");
+        let line = BufReader::new(stdout).lines().next_line().await.expect("it prints").expect("it says where it is");
+        self.url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("a URL").to_owned();
+        self.child = Some(child);
+    }
+
+    /// SIGKILL, and gone.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await.expect("it can be killed");
+        }
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) async fn terminate(&mut self) -> std::process::ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        let pid = child.id().expect("it runs").to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
+        tokio::time::timeout(Duration::from_secs(30), child.wait()).await.expect("it ends").expect("a status")
+    }
+
+    pub(crate) async fn restart(&mut self) {
+        self.kill().await;
+        self.launch().await;
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {
+        self.send(self.client.post(format!("{}{path}", self.url)).json(body)).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(self.client.get(format!("{}{path}", self.url))).await.expect("an answer")
+    }
+
+    pub(crate) async fn run(&self, message: &str) -> Value {
+        let answer = self.post("/api/agents/agent/runs", &json!({"message": message})).await.expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+        let response = request.bearer_auth(ADMIN).send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await?;
+        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") };
+        Ok(Answer { status, headers, body })
+    }
+
+    /// Waits until the run has one of these statuses.
+    pub(crate) async fn wait_for(&self, run: &str, statuses: &[&str]) -> Value {
+        let path = format!("/api/agents/agent/runs/{run}");
+        for _ in 0..600 {
+            let body = self.get(&path).await.body;
+            if statuses.iter().any(|status| body["status"] == *status) {
+                return body;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("run {run} did not become {statuses:?}");
+    }
+
+    /// The ids of all runs in the database, oldest first.
+    pub(crate) async fn runs(&self) -> Vec<String> {
+        let mut database = open(&self.folder.path().join("holdfast.db")).await;
+        let rows = sqlx::query("select id from runs order by created_at, id").fetch_all(&mut database).await;
+        rows.expect("rows").iter().map(|row| row.get(0)).collect()
+    }
+
+    /// What the probe's counter `key` stands at.
+    pub(crate) async fn effects(&self, key: &str) -> u64 {
+        kv_counter(&self.folder.path().join("holdfast.db"), key).await
+    }
+}
+
+/// A counter of the probe plugin, read past the server.
+pub(crate) async fn kv_counter(database: &Path, key: &str) -> u64 {
+    let mut database = open(database).await;
+    let row = sqlx::query("select value from kv where plugin = 'probe' and key = $1").bind(key);
+    match row.fetch_optional(&mut database).await.expect("the table can be read") {
+        Some(row) => serde_json::from_slice(&row.get::<Vec<u8>, _>(0)).expect("a number"),
+        None => 0,
+    }
+}
+
+/// One row of one column of text, read past the server.
+pub(crate) async fn text(database: &Path, query: &'static str) -> Vec<String> {
+    let mut database = open(database).await;
+    let rows = sqlx::query(query).fetch_all(&mut database).await.expect("the table can be read");
+    rows.iter().map(|row| row.get::<Option<String>, _>(0).unwrap_or_default()).collect()
+}
+
+async fn open(database: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(database).read_only(true).connect().await.expect("the database opens")
+}

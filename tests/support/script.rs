@@ -1,0 +1,83 @@
+//! A model that follows a script: what it replies depends only on how far the conversation is, so that it
+//! says the same after a restart and to callers side by side.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use holdfast::model::{Model, ModelError, Request};
+use holdfast::session::{Message, Reply};
+use holdfast::tool::ToolCall;
+
+type Turn = Result<Reply, ModelError>;
+
+#[derive(Default)]
+pub(crate) struct Script {
+    turns: Vec<Turn>,
+    requests: Mutex<VecDeque<Request>>,
+    /// Replies wait until somebody opens it.
+    gate: Option<Arc<tokio::sync::Semaphore>>,
+}
+
+impl Script {
+    /// The n-th reply after a user's message is the n-th of `turns`; the last one repeats.
+    pub(crate) fn new(turns: impl IntoIterator<Item = Reply>) -> Arc<Self> {
+        Arc::new(Self { turns: turns.into_iter().map(Ok).collect(), ..Self::default() })
+    }
+
+    pub(crate) fn failing(error: ModelError) -> Arc<Self> {
+        Arc::new(Self { turns: vec![Err(error)], ..Self::default() })
+    }
+
+    /// Each reply takes a permit first.
+    pub(crate) fn gated(turns: impl IntoIterator<Item = Reply>, gate: &Arc<tokio::sync::Semaphore>) -> Arc<Self> {
+        let turns = turns.into_iter().map(Ok).collect();
+        Arc::new(Self { turns, gate: Some(Arc::clone(gate)), ..Self::default() })
+    }
+
+    /// The requests so far, oldest first.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().expect("no test panics in here").iter().cloned().collect()
+    }
+}
+
+#[async_trait::async_trait]
+impl Model for Script {
+    async fn reply(&self, request: &Request) -> Result<Reply, ModelError> {
+        self.requests.lock().expect("no test panics in here").push_back(request.clone());
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.expect("the gate is never closed").forget();
+        }
+        let replied = request
+            .messages
+            .iter()
+            .rev()
+            .take_while(|message| !matches!(message, Message::User { .. }))
+            .filter(|message| matches!(message, Message::Assistant(_)))
+            .count();
+        self.turns.get(replied).or(self.turns.last()).expect("a script has a turn").clone()
+    }
+}
+
+/// A reply with one call.
+pub(crate) fn call(name: &str, arguments: serde_json::Value) -> Reply {
+    calls([(name, arguments)])
+}
+
+/// A reply with calls.
+pub(crate) fn calls<const N: usize>(calls: [(&str, serde_json::Value); N]) -> Reply {
+    let tool_calls = calls
+        .into_iter()
+        .enumerate()
+        .map(|(index, (name, arguments))| ToolCall {
+            id: format!("call-{}", index + 1).as_str().into(),
+            name: name.to_owned(),
+            arguments: arguments.to_string(),
+        })
+        .collect();
+    Reply { tool_calls, ..Reply::default() }
+}
+
+/// The final reply.
+pub(crate) fn say(text: &str) -> Reply {
+    Reply { content: text.to_owned(), ..Reply::default() }
+}
