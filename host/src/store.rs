@@ -1,9 +1,13 @@
 //! What survives: runs and their journals, approvals, sessions, API keys, and the plugins' values.
 //!
-//! Callers see [`Store`]; the SQL is in `store/`. Every write is one transaction, and a run is written with
-//! a compare-and-set on its version: whoever loses it knows that somebody else owns the run now.
+//! Callers see [`Store`]; the SQL is in `store/`. Every write happens wholly or not at all, and a run is
+//! written with a compare-and-set on its version: whoever loses it knows that somebody else owns the run
+//! now. `sql.rs` is the store itself, `writer.rs` its one writing task, `runs.rs`, `keys.rs` and `kv.rs` the
+//! statements, `row.rs` the rows, `dialect.rs` what differs between databases, `sqlite.rs` the first one.
 
 use std::sync::Arc;
+
+use sqlx::Sqlite;
 
 use crate::clock::Timestamp;
 use crate::id::{ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
@@ -11,7 +15,25 @@ use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
 
+mod dialect;
+mod keys;
+mod kv;
+mod row;
+mod runs;
+mod sql;
+mod sqlite;
+mod writer;
+
+#[cfg(test)]
+mod contract;
+
+use sql::{Access, SqlStore};
+use sqlite::Place;
+
 /// Rows, whatever the database.
+///
+/// A write whose future is dropped may still happen. A run that was written has no unsaved events left; in
+/// every other case it keeps them.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
     /// Writes a new run with its first events, its session where that is new, and the claim on the
@@ -170,8 +192,16 @@ pub enum StoreError {
         "another holdfast process is using this database: stop it, or give this one a database of its own"
     )]
     InUse,
-    #[error("`{0}` is not a database this build can open: write sqlite://path/to/file.db")]
+    /// Carries what it is, without the URL: that may hold a password.
+    #[error("this build cannot open a {0}: write sqlite://path/to/file.db")]
     Unsupported(String),
+    #[error("the database's file, its lock or its folder cannot be opened or made")]
+    File(#[source] std::io::Error),
+    #[error("the database's file is something else than a SQLite database: it was left as it is")]
+    NotADatabase,
+    /// See [`open_shared`].
+    #[error("the database was opened for API keys only")]
+    KeysOnly,
     #[error("a stored row cannot be read: {0}")]
     Damaged(String),
     #[error("the store is closed")]
@@ -180,8 +210,36 @@ pub enum StoreError {
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Opens a database, makes it if there is none, and brings its schema up to date.
+impl StoreError {
+    fn database(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Database(Box::new(source))
+    }
+}
+
+/// Opens a database, makes it if there is none, and brings its schema up to date. It belongs to this
+/// process until the store is closed or, a moment later, dropped.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
-    let _ = url;
-    Err(StoreError::Closed)
+    let place = place(url)?;
+    let lock = place.lock().await?;
+    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Owner, Some(lock)).await?;
+    Ok(Arc::new(store))
+}
+
+/// Opens a database that a server may be using, to make, list and revoke API keys. Everything else that
+/// writes is refused with [`StoreError::KeysOnly`].
+pub async fn open_shared(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    let place = place(url)?;
+    let lock = place.try_lock()?;
+    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Keys, lock).await?;
+    Ok(Arc::new(store))
+}
+
+fn place(url: &str) -> Result<Place, StoreError> {
+    match url.split_once(':') {
+        Some(("sqlite", _)) => Place::prepare(url),
+        Some((scheme, _)) => Err(StoreError::Unsupported(format!("`{scheme}` database"))),
+        None => Err(StoreError::Unsupported(
+            "database URL without a scheme".to_owned(),
+        )),
+    }
 }
