@@ -207,3 +207,46 @@ fn settle<T: Send + 'static>(reply: Reply<T>, result: Result<T, Undo<T>>) -> Set
     });
     Settled { keep, tell }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+    use sqlx::{Connection as _, Sqlite};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    async fn revoke(queue: &mpsc::Sender<Write>) -> Result<bool, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let write = Write::RevokeKey(KeyId::from("k"), Timestamp::from_millis(0), reply);
+        queue.send(write).await.ok().unwrap();
+        answer.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_writer_outlives_its_connection() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("a.db");
+        let options = SqliteConnectOptions::new().filename(&file);
+        // Useless: no transaction can begin inside this one.
+        let mut broken = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        sqlx::query("begin").execute(&mut broken).await.unwrap();
+        let (queue, queued) = mpsc::channel(MOST);
+        let writer = tokio::spawn(Writer::<Sqlite>::new(options.clone(), broken, queued, None).run());
+        assert!(
+            matches!(revoke(&queue).await, Err(StoreError::Database(_))),
+            "there is no file"
+        );
+
+        let mut made = options.create_if_missing(true).connect().await.unwrap();
+        let table = "create table api_keys (id text, revoked_at integer)";
+        sqlx::query(table).execute(&mut made).await.unwrap();
+        sqlx::query("insert into api_keys (id) values ('k')")
+            .execute(&mut made)
+            .await
+            .unwrap();
+        assert!(revoke(&queue).await.unwrap());
+        drop(queue);
+        writer.await.unwrap();
+    }
+}
