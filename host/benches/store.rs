@@ -1,6 +1,6 @@
 //! What group commit is worth: the same saves, all runs at once and one after the other.
 //!
-//! `cargo bench --profile dev --bench store [RUNS] [SAVES]`; the database lies in `target/`, so that its
+//! `cargo bench --profile dev --bench store -- [RUNS] [SAVES]`; the database lies in `target/`, so that its
 //! commits wait for a real disk.
 
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //!
 //! Callers see [`Store`]; the SQL is in `store/`. Every write happens wholly or not at all, and a run is
 //! written with a compare-and-set on its version: whoever loses it knows that somebody else owns the run
-//! now. `sql.rs` is the store itself, `writer.rs` its one writing task, `runs.rs`, `keys.rs` and `kv.rs` the
-//! statements, `row.rs` the rows, `dialect.rs` what differs between databases, `sqlite.rs` the first one.
+//! now. `sql.rs` is the store itself, `writer.rs` its one writing task, `row.rs` the rows, `dialect.rs` what
+//! differs between databases, `sqlite.rs` the first of them, and the rest are the statements.
 
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
 
+mod approvals;
+mod claims;
 mod dialect;
 mod keys;
 mod kv;
@@ -44,9 +46,11 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Conflict`] = the stored run is not the one these events follow: nothing was written.
     async fn save(&self, run: &mut Run) -> Result<(), StoreError>;
 
-    /// Like [`Store::save`], with the claim on an idempotency key in the same transaction.
+    /// Like [`Store::save`], with the claim on an idempotency key in the same transaction. A claim that is
+    /// not new writes nothing, and is told before any conflict.
     async fn save_claiming(&self, run: &mut Run, claim: &KeyClaim) -> Result<Claim, StoreError>;
 
+    /// A journal that is not whole is [`StoreError::Damaged`].
     async fn load(&self, run: &RunId) -> Result<Option<Run>, StoreError>;
 
     /// The run of an idempotency key that was claimed before.
@@ -76,7 +80,7 @@ pub trait Store: Send + Sync {
 
     async fn kv_get(&self, space: &KvSpace, key: &str) -> Result<Option<KvEntry>, StoreError>;
 
-    /// Returns the new version. `expected` as in the WIT: none = whatever is there, 0 = nothing is there.
+    /// Returns the new version. A refused put writes nothing.
     async fn kv_put(
         &self,
         space: &KvSpace,
@@ -85,6 +89,7 @@ pub trait Store: Send + Sync {
         condition: KvCondition,
     ) -> Result<Result<u64, KvRefusal>, StoreError>;
 
+    /// False if there was none. `expected` as in [`KvCondition`].
     async fn kv_delete(
         &self,
         space: &KvSpace,
@@ -92,6 +97,7 @@ pub trait Store: Send + Sync {
         expected: Option<u64>,
     ) -> Result<Result<bool, KvRefusal>, StoreError>;
 
+    /// At most `limit` keys that start with `prefix` and sort after `after`, in byte order.
     async fn kv_list(
         &self,
         space: &KvSpace,
@@ -106,7 +112,7 @@ pub trait Store: Send + Sync {
     /// The database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Writes what is queued and closes the database.
+    /// Writes what is queued and closes the database. Everything after that is [`StoreError::Closed`].
     async fn close(&self);
 }
 

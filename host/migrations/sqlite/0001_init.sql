@@ -28,6 +28,7 @@ create table sessions (
     updated_at integer not null
 ) strict;
 
+create index sessions_by_org on sessions (org_id, updated_at, id);
 create index sessions_by_user on sessions (org_id, user_id, updated_at, id);
 create index sessions_by_agent on sessions (org_id, agent_id, updated_at, id);
 
@@ -60,6 +61,7 @@ create table runs (
     unique (session_id, turn)
 ) strict;
 
+create index runs_by_org on runs (org_id, created_at, id);
 create index runs_by_user on runs (org_id, user_id, created_at, id);
 create index runs_by_agent on runs (org_id, agent_id, created_at, id);
 create index runs_by_status on runs (org_id, status, created_at, id);

@@ -58,6 +58,7 @@ pub(super) async fn put<D: Dialect>(
         value,
         condition,
     } = put;
+    enter(sql, space).await?;
     let held = held(sql, space, key).await?;
     check_version(&held, condition.expected)?;
     let bytes = i64::try_from(key.len() + value.len()).unwrap_or(i64::MAX);
@@ -93,6 +94,7 @@ pub(super) async fn delete<D: Dialect>(
     key: &str,
     expected: Option<u64>,
 ) -> Result<Result<bool, KvRefusal>, Refused<bool>> {
+    enter(sql, space).await?;
     let held = held(sql, space, key).await?;
     check_version(&held, expected)?;
     if held.version == 0 {
@@ -148,11 +150,23 @@ pub(super) async fn list<D: Dialect>(
     rows.iter().map(key).collect()
 }
 
+/// Makes the space where it is not there, and keeps other processes out of it until the commit.
+async fn enter<D: Dialect>(sql: &mut Sql<'_, D>, space: &KvSpace) -> Result<(), sqlx::Error> {
+    sql.execute(
+        "insert into kv_spaces (plugin, org_id, scope, scope_id, bytes, entries)
+         values ($1, $2, $3, $4, 0, 0)
+         on conflict (plugin, org_id, scope, scope_id) do update set entries = kv_spaces.entries",
+        &space_values(space),
+    )
+    .await?;
+    Ok(())
+}
+
 async fn held<D: Dialect>(sql: &mut Sql<'_, D>, space: &KvSpace, key: &str) -> Result<Held, StoreError> {
     let [plugin, org, scope, id] = space_values(space);
     let row = sql
         .row(
-            "select version, length(key) + length(value) from kv
+            "select version, cast(length(key) + length(value) as bigint) from kv
              where plugin = $1 and org_id = $2 and scope = $3 and scope_id = $4 and key = $5",
             &[plugin, org, scope, id, key.as_bytes().into()],
         )
@@ -185,13 +199,6 @@ async fn book<D: Dialect>(
     condition: &KvCondition,
 ) -> Result<bool, sqlx::Error> {
     let [plugin, org, scope, id] = space_values(space);
-    sql.execute(
-        "insert into kv_spaces (plugin, org_id, scope, scope_id, bytes, entries)
-         values ($1, $2, $3, $4, 0, 0)
-         on conflict (plugin, org_id, scope, scope_id) do nothing",
-        &[plugin, org, scope, id],
-    )
-    .await?;
     let booked = sql
         .execute(
             "update kv_spaces set bytes = bytes + $5, entries = entries + $6

@@ -1,14 +1,14 @@
-//! Statements on runs, their journals, approvals and sessions, and on idempotency keys.
+//! Statements on runs, their journals and their sessions.
 
-use super::dialect::{Columns, Dialect, Sql};
-use super::row::{self, ApprovalChange, EventRow, OriginRow, Resolution, RunChange, RunRow};
+use super::approvals;
+use super::claims;
+use super::dialect::{Columns, Dialect, Sql, Value};
+use super::row::{self, ApprovalChange, EventRow, OriginRow, RunChange, RunRow};
 use super::writer::Undo;
 use super::{Claim, Creation, KeyClaim, StoreError};
-use crate::clock::Timestamp;
-use crate::id::{ApprovalId, RunId, SessionId, UserId};
+use crate::id::{RunId, SessionId};
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
-use crate::tool::PendingApproval;
 
 pub(super) async fn create<D: Dialect>(
     sql: &mut Sql<'_, D>,
@@ -18,7 +18,7 @@ pub(super) async fn create<D: Dialect>(
 ) -> Result<Creation, Undo<Creation>> {
     // First of all: a repeat says what the original said, whatever else has changed since.
     if let Some(claim) = claim
-        && let Some(taken) = find_claim(sql, claim).await?
+        && let Some(taken) = claims::find(sql, claim).await?
     {
         return Err(Undo::Refused(taken.into()));
     }
@@ -28,7 +28,7 @@ pub(super) async fn create<D: Dialect>(
     insert_run(sql, origin, &change.row).await?;
     append(sql, change).await?;
     if let Some(claim) = claim {
-        take_claim(sql, claim, &change.row.id).await?;
+        claims::take(sql, claim, &change.row.id).await?;
     }
     Ok(Creation::Created)
 }
@@ -39,14 +39,14 @@ pub(super) async fn save<D: Dialect>(
     claim: Option<&KeyClaim>,
 ) -> Result<Claim, Undo<Claim>> {
     if let Some(claim) = claim
-        && let Some(taken) = find_claim(sql, claim).await?
+        && let Some(taken) = claims::find(sql, claim).await?
     {
         return Err(Undo::Refused(taken));
     }
     update_run(sql, change).await?;
     append(sql, change).await?;
     if let Some(claim) = claim {
-        take_claim(sql, claim, &change.row.id).await?;
+        claims::take(sql, claim, &change.row.id).await?;
     }
     Ok(Claim::New)
 }
@@ -90,39 +90,26 @@ async fn insert_run<D: Dialect>(
     origin: &OriginRow,
     row: &RunRow,
 ) -> Result<(), StoreError> {
+    let fixed = [
+        origin.session.as_str().into(),
+        origin.owner.org.as_str().into(),
+        origin.owner.user.as_str().into(),
+        origin.agent.as_str().into(),
+        origin.model.as_str().into(),
+        origin.input.as_str().into(),
+        origin.created_at.into(),
+    ];
     let inserted = sql
         .execute(
-            "insert into runs (id, session_id, turn, org_id, user_id, agent_id, model, input, created_at,
-                 started_at, version, status, attempt, output, error_type, error_message, model_calls,
-                 input_tokens, output_tokens, reasoning_tokens, active_ms, completed_at, updated_at)
-             values ($1, $2, (select coalesce(max(turn), 0) + 1 from runs where session_id = $2),
-                 $3, $4, $5, $6, $7, $8,
-                 $8, $9, $10, $11, $12, $13, $14, $15,
-                 $16, $17, $18, $19, $20, $21)
+            "insert into runs (id, version, status, attempt, output, error_type, error_message, model_calls,
+                 input_tokens, output_tokens, reasoning_tokens, active_ms, completed_at, updated_at,
+                 session_id, turn, org_id, user_id, agent_id, model, input, created_at, started_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8,
+                 $9, $10, $11, $12, $13, $14,
+                 $15, (select coalesce(max(turn), 0) + 1 from runs where session_id = $15),
+                 $16, $17, $18, $19, $20, $21, $21)
              on conflict (id) do nothing",
-            &[
-                row.id.as_str().into(),
-                origin.session.as_str().into(),
-                origin.owner.org.as_str().into(),
-                origin.owner.user.as_str().into(),
-                origin.agent.as_str().into(),
-                origin.model.as_str().into(),
-                origin.input.as_str().into(),
-                origin.created_at.into(),
-                row.version.into(),
-                row.status.into(),
-                row.attempt.into(),
-                row.output.as_str().into(),
-                row.error_type.into(),
-                row.error_message.as_deref().into(),
-                row.model_calls.into(),
-                row.tokens.input.into(),
-                row.tokens.output.into(),
-                row.tokens.reasoning.into(),
-                row.active_ms.into(),
-                row.completed_at.into(),
-                row.updated_at.into(),
-            ],
+            &[changing_values(row).as_slice(), &fixed].concat(),
         )
         .await?;
     one_row(inserted)
@@ -130,33 +117,36 @@ async fn insert_run<D: Dialect>(
 
 /// The compare-and-set.
 async fn update_run<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Result<(), StoreError> {
-    let row = &change.row;
     let updated = sql
         .execute(
-            "update runs set version = $3, status = $4, attempt = $5, output = $6, error_type = $7,
-                 error_message = $8, model_calls = $9, input_tokens = $10, output_tokens = $11,
-                 reasoning_tokens = $12, active_ms = $13, completed_at = $14, updated_at = $15
-             where id = $1 and version = $2",
-            &[
-                row.id.as_str().into(),
-                change.follows.into(),
-                row.version.into(),
-                row.status.into(),
-                row.attempt.into(),
-                row.output.as_str().into(),
-                row.error_type.into(),
-                row.error_message.as_deref().into(),
-                row.model_calls.into(),
-                row.tokens.input.into(),
-                row.tokens.output.into(),
-                row.tokens.reasoning.into(),
-                row.active_ms.into(),
-                row.completed_at.into(),
-                row.updated_at.into(),
-            ],
+            "update runs set version = $2, status = $3, attempt = $4, output = $5, error_type = $6,
+                 error_message = $7, model_calls = $8, input_tokens = $9, output_tokens = $10,
+                 reasoning_tokens = $11, active_ms = $12, completed_at = $13, updated_at = $14
+             where id = $1 and version = $15",
+            &[changing_values(&change.row).as_slice(), &[change.follows.into()]].concat(),
         )
         .await?;
     one_row(updated)
+}
+
+/// What `$1` to `$14` are in both.
+fn changing_values(row: &RunRow) -> [Value<'_>; 14] {
+    [
+        row.id.as_str().into(),
+        row.version.into(),
+        row.status.into(),
+        row.attempt.into(),
+        row.output.as_str().into(),
+        row.error_type.into(),
+        row.error_message.as_deref().into(),
+        row.model_calls.into(),
+        row.tokens.input.into(),
+        row.tokens.output.into(),
+        row.tokens.reasoning.into(),
+        row.active_ms.into(),
+        row.completed_at.into(),
+        row.updated_at.into(),
+    ]
 }
 
 fn one_row(affected: u64) -> Result<(), StoreError> {
@@ -174,20 +164,9 @@ async fn append<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Result<
     }
     for approval in &change.approvals {
         match approval {
-            ApprovalChange::Opened(pending, at) => open_approval(sql, run, pending, *at).await?,
-            ApprovalChange::Resolved(resolution) => resolve_approval(sql, run, resolution).await?,
-            ApprovalChange::Closed { by, at } => {
-                sql.execute(
-                    "update approvals set status = 'CANCELLED', resolved_by = $2, resolved_at = $3
-                     where run_id = $1 and status = 'PENDING'",
-                    &[
-                        run.as_str().into(),
-                        by.as_ref().map(UserId::as_str).into(),
-                        (*at).into(),
-                    ],
-                )
-                .await?;
-            }
+            ApprovalChange::Opened(pending, at) => approvals::open(sql, run, pending, *at).await?,
+            ApprovalChange::Resolved(resolution) => approvals::resolve(sql, run, resolution).await?,
+            ApprovalChange::Closed { by, at } => approvals::close(sql, run, by.as_ref(), *at).await?,
         }
     }
     Ok(())
@@ -210,126 +189,6 @@ async fn insert_event<D: Dialect>(
     )
     .await?;
     Ok(())
-}
-
-async fn open_approval<D: Dialect>(
-    sql: &mut Sql<'_, D>,
-    run: &RunId,
-    pending: &PendingApproval,
-    at: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let tool = pending.tool.to_string();
-    sql.execute(
-        "insert into approvals (id, run_id, call_id, org_id, user_id, agent_id, tool_name, arguments,
-             fingerprint, status, message, requested_by, created_at, expires_at)
-         select $2, id, $3, org_id, user_id, agent_id, $4, $5, $6, 'PENDING', $7, user_id, $8, $9
-         from runs where id = $1",
-        &[
-            run.as_str().into(),
-            pending.id.as_str().into(),
-            pending.call.id.as_str().into(),
-            tool.as_str().into(),
-            pending.call.arguments.as_str().into(),
-            pending.fingerprint.as_str().into(),
-            pending.message.as_str().into(),
-            at.into(),
-            pending.expires_at.into(),
-        ],
-    )
-    .await?;
-    Ok(())
-}
-
-async fn resolve_approval<D: Dialect>(
-    sql: &mut Sql<'_, D>,
-    run: &RunId,
-    resolution: &Resolution,
-) -> Result<(), StoreError> {
-    let resolved = sql
-        .execute(
-            "update approvals
-             set status = $3, resolved_by = $4, resolved_at = $5, comment = $6, edited_arguments = $7
-             where id = $1 and run_id = $2 and status = 'PENDING'",
-            &[
-                resolution.id.as_str().into(),
-                run.as_str().into(),
-                resolution.status.into(),
-                resolution.by.as_str().into(),
-                resolution.at.into(),
-                resolution.comment.as_deref().into(),
-                resolution.edited_arguments.as_deref().into(),
-            ],
-        )
-        .await?;
-    if resolved == 1 {
-        Ok(())
-    } else {
-        // The run's version matched, so its journal says that it is pending.
-        let what = format!("approval {} of run {run} is not pending", resolution.id);
-        Err(StoreError::Damaged(what))
-    }
-}
-
-async fn take_claim<D: Dialect, T: From<Claim>>(
-    sql: &mut Sql<'_, D>,
-    claim: &KeyClaim,
-    run: &RunId,
-) -> Result<(), Undo<T>> {
-    let taken = sql
-        .execute(
-            "insert into idempotency_keys (org_id, user_id, key, request, run_id, created_at)
-             values ($1, $2, $3, $4, $5, $6)
-             on conflict (org_id, user_id, key) do nothing",
-            &[
-                claim.org.as_str().into(),
-                claim.user.as_str().into(),
-                claim.key.as_str().into(),
-                claim.request.as_str().into(),
-                run.as_str().into(),
-                claim.at.into(),
-            ],
-        )
-        .await?;
-    if taken == 1 {
-        return Ok(());
-    }
-    // Another process took it since it was looked up.
-    match find_claim(sql, claim).await? {
-        Some(taken) => Err(Undo::Refused(taken.into())),
-        None => Err(Undo::Failed(StoreError::Conflict)),
-    }
-}
-
-pub(super) async fn find_claim<D: Dialect>(
-    sql: &mut Sql<'_, D>,
-    claim: &KeyClaim,
-) -> Result<Option<Claim>, StoreError> {
-    let row = sql
-        .row(
-            "select request, run_id from idempotency_keys where org_id = $1 and user_id = $2 and key = $3",
-            &[
-                claim.org.as_str().into(),
-                claim.user.as_str().into(),
-                claim.key.as_str().into(),
-            ],
-        )
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    if row.text(0)? == claim.request {
-        Ok(Some(Claim::Repeat(RunId::from(row.text(1)?))))
-    } else {
-        Ok(Some(Claim::Reused))
-    }
-}
-
-impl From<Claim> for Creation {
-    fn from(claim: Claim) -> Self {
-        match claim {
-            Claim::New => Self::Created,
-            Claim::Repeat(run) => Self::Repeat(run),
-            Claim::Reused => Self::KeyReused,
-        }
-    }
 }
 
 pub(super) async fn load<D: Dialect>(sql: &mut Sql<'_, D>, run: &RunId) -> Result<Option<Run>, StoreError> {
@@ -402,20 +261,4 @@ pub(super) async fn running<D: Dialect>(sql: &mut Sql<'_, D>) -> Result<Vec<RunI
         )
         .await?;
     rows.iter().map(|row| row.text(0).map(RunId::from)).collect()
-}
-
-pub(super) async fn expired<D: Dialect>(
-    sql: &mut Sql<'_, D>,
-    now: Timestamp,
-    limit: u32,
-) -> Result<Vec<(RunId, ApprovalId)>, StoreError> {
-    let rows = sql
-        .rows(
-            "select run_id, id from approvals where status = 'PENDING' and expires_at <= $1
-             order by expires_at, id limit $2",
-            &[now.into(), limit.into()],
-        )
-        .await?;
-    let approval = |row: &Columns<D>| Ok((RunId::from(row.text(0)?), ApprovalId::from(row.text(1)?)));
-    rows.iter().map(approval).collect()
 }

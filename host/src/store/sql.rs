@@ -14,7 +14,8 @@ use super::kv::Put;
 use super::row::{OriginRow, RunChange};
 use super::writer::{self, Reply, Write, Writer};
 use super::{
-    Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError, keys, kv, runs,
+    Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError, approvals,
+    claims, keys, kv, runs,
 };
 use crate::clock::Timestamp;
 use crate::id::{ApprovalId, KeyId, RunId, SessionId};
@@ -145,7 +146,7 @@ impl<D: Dialect> Store for SqlStore<D> {
     }
 
     async fn find_claim(&self, claim: &KeyClaim) -> Result<Option<Claim>, StoreError> {
-        runs::find_claim(&mut Sql::<D>(&mut *self.readers.acquire().await?), claim).await
+        claims::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), claim).await
     }
 
     async fn history(&self, run: &RunId, limit: u32) -> Result<Vec<PastTurn>, StoreError> {
@@ -161,7 +162,7 @@ impl<D: Dialect> Store for SqlStore<D> {
     }
 
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<(RunId, ApprovalId)>, StoreError> {
-        runs::expired(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, limit).await
+        approvals::expired(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, limit).await
     }
 
     async fn add_key(&self, key: &ApiKey, hash: &str) -> Result<(), StoreError> {

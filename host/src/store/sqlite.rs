@@ -179,3 +179,34 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 fn make_folder(folder: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder)
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{ConnectOptions as _, SqliteConnection};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_are_set_up_to_last() {
+        let folder = TempDir::new().unwrap();
+        let place = Place::prepare(&format!("sqlite:{}/a%20b.db", folder.path().display())).unwrap();
+        assert!(folder.path().join("a b.db").exists(), "URLs are percent-encoded");
+        let mut writer = place.writer.connect().await.unwrap();
+        let mut reader = place.readers.connect().await.unwrap();
+        let asked = async |connection: &mut SqliteConnection, pragma| -> String {
+            let row = sqlx::query(pragma).fetch_one(connection).await.unwrap();
+            row.try_get_unchecked(0).unwrap()
+        };
+        for connection in [&mut writer, &mut reader] {
+            assert_eq!(asked(connection, "pragma journal_mode").await, "wal");
+            assert_eq!(asked(connection, "pragma synchronous").await, "2", "FULL");
+            assert_eq!(asked(connection, "pragma foreign_keys").await, "1");
+            assert_eq!(asked(connection, "pragma busy_timeout").await, "5000");
+        }
+        let refused = sqlx::query("create table t (x integer)")
+            .execute(&mut reader)
+            .await;
+        assert!(refused.is_err(), "readers do not write");
+    }
+}
