@@ -1,9 +1,13 @@
 //! What survives: runs and their journals, approvals, sessions, API keys, and the plugins' values.
 //!
-//! Callers see [`Store`]; the SQL is in `store/`. Every write is one transaction, and a run is written with
-//! a compare-and-set on its version: whoever loses it knows that somebody else owns the run now.
+//! Callers see [`Store`]; the SQL is in `store/`. Every write happens wholly or not at all, and a run is
+//! written with a compare-and-set on its version: whoever loses it knows that somebody else owns the run
+//! now. `sql.rs` is the store itself, `writer.rs` its one writing task, `row.rs` the rows, `dialect.rs` what
+//! differs between databases, `sqlite.rs` the first of them, and the rest are the statements.
 
 use std::sync::Arc;
+
+use sqlx::Sqlite;
 
 use crate::clock::Timestamp;
 use crate::id::{ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
@@ -11,7 +15,27 @@ use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
 
+mod approvals;
+mod claims;
+mod dialect;
+mod keys;
+mod kv;
+mod row;
+mod runs;
+mod sql;
+mod sqlite;
+mod writer;
+
+#[cfg(test)]
+mod contract;
+
+use sql::{Access, SqlStore};
+use sqlite::Place;
+
 /// Rows, whatever the database.
+///
+/// A write whose future is dropped may still happen. A run that was written has no unsaved events left; in
+/// every other case it keeps them.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
     /// Writes a new run with its first events, its session where that is new, and the claim on the
@@ -22,9 +46,11 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Conflict`] = the stored run is not the one these events follow: nothing was written.
     async fn save(&self, run: &mut Run) -> Result<(), StoreError>;
 
-    /// Like [`Store::save`], with the claim on an idempotency key in the same transaction.
+    /// Like [`Store::save`], with the claim on an idempotency key in the same transaction. A claim that is
+    /// not new writes nothing, and is told before any conflict.
     async fn save_claiming(&self, run: &mut Run, claim: &KeyClaim) -> Result<Claim, StoreError>;
 
+    /// A journal that is not whole is [`StoreError::Damaged`].
     async fn load(&self, run: &RunId) -> Result<Option<Run>, StoreError>;
 
     /// The run of an idempotency key that was claimed before.
@@ -54,7 +80,7 @@ pub trait Store: Send + Sync {
 
     async fn kv_get(&self, space: &KvSpace, key: &str) -> Result<Option<KvEntry>, StoreError>;
 
-    /// Returns the new version. `expected` as in the WIT: none = whatever is there, 0 = nothing is there.
+    /// Returns the new version. A refused put writes nothing.
     async fn kv_put(
         &self,
         space: &KvSpace,
@@ -63,6 +89,7 @@ pub trait Store: Send + Sync {
         condition: KvCondition,
     ) -> Result<Result<u64, KvRefusal>, StoreError>;
 
+    /// False if there was none. `expected` as in [`KvCondition`].
     async fn kv_delete(
         &self,
         space: &KvSpace,
@@ -70,6 +97,7 @@ pub trait Store: Send + Sync {
         expected: Option<u64>,
     ) -> Result<Result<bool, KvRefusal>, StoreError>;
 
+    /// At most `limit` keys that start with `prefix` and sort after `after`, in byte order.
     async fn kv_list(
         &self,
         space: &KvSpace,
@@ -84,7 +112,7 @@ pub trait Store: Send + Sync {
     /// The database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Writes what is queued and closes the database.
+    /// Writes what is queued and closes the database. Everything after that is [`StoreError::Closed`].
     async fn close(&self);
 }
 
@@ -170,8 +198,16 @@ pub enum StoreError {
         "another holdfast process is using this database: stop it, or give this one a database of its own"
     )]
     InUse,
-    #[error("`{0}` is not a database this build can open: write sqlite://path/to/file.db")]
+    /// Carries what it is, without the URL: that may hold a password.
+    #[error("this build cannot open a {0}: write sqlite://path/to/file.db")]
     Unsupported(String),
+    #[error("the database's file, its lock or its folder cannot be opened or made")]
+    File(#[source] std::io::Error),
+    #[error("the database's file is something else than a SQLite database: it was left as it is")]
+    NotADatabase,
+    /// See [`open_shared`].
+    #[error("the database was opened for API keys only")]
+    KeysOnly,
     #[error("a stored row cannot be read: {0}")]
     Damaged(String),
     #[error("the store is closed")]
@@ -180,8 +216,36 @@ pub enum StoreError {
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Opens a database, makes it if there is none, and brings its schema up to date.
+impl StoreError {
+    fn database(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Database(Box::new(source))
+    }
+}
+
+/// Opens a database, makes it if there is none, and brings its schema up to date. It belongs to this
+/// process until the store is closed or, a moment later, dropped.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
-    let _ = url;
-    Err(StoreError::Closed)
+    let place = place(url)?;
+    let lock = place.lock().await?;
+    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Owner, Some(lock)).await?;
+    Ok(Arc::new(store))
+}
+
+/// Opens a database that a server may be using, to make, list and revoke API keys. Everything else that
+/// writes is refused with [`StoreError::KeysOnly`].
+pub async fn open_shared(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    let place = place(url)?;
+    let lock = place.try_lock()?;
+    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Keys, lock).await?;
+    Ok(Arc::new(store))
+}
+
+fn place(url: &str) -> Result<Place, StoreError> {
+    match url.split_once(':') {
+        Some(("sqlite", _)) => Place::prepare(url),
+        Some((scheme, _)) => Err(StoreError::Unsupported(format!("`{scheme}` database"))),
+        None => Err(StoreError::Unsupported(
+            "database URL without a scheme".to_owned(),
+        )),
+    }
 }

@@ -1,0 +1,324 @@
+//! [`Store`] over any [`Dialect`]: reads go to a small pool, writes to the [`Writer`].
+
+use std::fs::File;
+use std::sync::{Mutex, PoisonError};
+
+use sqlx::migrate::{Migrate as _, Migrator};
+use sqlx::pool::PoolOptions;
+use sqlx::{ConnectOptions as _, Pool};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::dialect::{ConnectOptions, Dialect, Sql};
+use super::kv::Put;
+use super::row::{OriginRow, RunChange};
+use super::writer::{self, Reply, Write, Writer};
+use super::{
+    Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError, approvals,
+    claims, keys, kv, runs,
+};
+use crate::clock::Timestamp;
+use crate::id::{ApprovalId, KeyId, RunId, SessionId};
+use crate::key::ApiKey;
+use crate::run::Run;
+use crate::session::{PastTurn, Session};
+
+/// Readers at once. More would only queue for the same disk and cores.
+const READERS: u32 = 4;
+
+/// Bytes of the installation's random value.
+const INSTALLATION: usize = 32;
+
+pub(super) struct SqlStore<D: Dialect> {
+    readers: Pool<D>,
+    /// None once the store is closed.
+    queue: Mutex<Option<mpsc::Sender<Write>>>,
+    writer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    installation: Vec<u8>,
+    access: Access,
+}
+
+/// What a store may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everything: no other process has the database.
+    Owner,
+    /// API keys only: a server may be at work on the same database.
+    Keys,
+}
+
+impl<D: Dialect> SqlStore<D> {
+    /// Brings the schema up to date where `lock` says that nobody else uses the database.
+    pub(super) async fn open(
+        writer: ConnectOptions<D>,
+        readers: ConnectOptions<D>,
+        access: Access,
+        lock: Option<File>,
+    ) -> Result<Self, StoreError> {
+        let mut connection = writer.connect().await?;
+        match compare_schema::<D>(&mut connection).await? {
+            Schema::Newer { found, known } => return Err(StoreError::Newer { found, known }),
+            Schema::Same | Schema::Older if lock.is_some() => {
+                // Not `run`: its bounds defeat the compiler's proof that this future is `Send`.
+                let migrated = D::migrator().run_direct(None, &mut connection, false).await;
+                migrated.map_err(StoreError::database)?;
+            }
+            Schema::Same => {}
+            // To migrate under a running server would pull its tables away.
+            Schema::Older => return Err(StoreError::InUse),
+        }
+        let installation = installation(&mut Sql::<D>(&mut connection)).await?;
+        let owned = lock.filter(|_| access == Access::Owner);
+        let (queue, queued) = mpsc::channel(writer::MOST);
+        let task = tokio::spawn(Writer::<D>::new(writer, connection, queued, owned).run());
+        Ok(Self {
+            readers: PoolOptions::new()
+                .max_connections(READERS)
+                .connect_lazy_with(readers),
+            queue: Mutex::new(Some(queue)),
+            writer: tokio::sync::Mutex::new(Some(task)),
+            installation,
+            access,
+        })
+    }
+
+    fn queue(&self) -> std::sync::MutexGuard<'_, Option<mpsc::Sender<Write>>> {
+        // What it guards is one assignment: it is whole whatever its holder died of.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn write<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue().clone().ok_or(StoreError::Closed)?;
+        queue.send(write(reply)).await.map_err(|_| StoreError::Closed)?;
+        drop(queue);
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    fn check_owner(&self) -> Result<(), StoreError> {
+        match self.access {
+            Access::Owner => Ok(()),
+            Access::Keys => Err(StoreError::KeysOnly),
+        }
+    }
+
+    async fn save_with(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Claim, StoreError> {
+        self.check_owner()?;
+        let change = Box::new(RunChange::of(run)?);
+        let claim = claim.cloned();
+        let claim = self.write(|reply| Write::Save(change, claim, reply)).await?;
+        if claim == Claim::New {
+            run.saved();
+        }
+        Ok(claim)
+    }
+}
+
+#[async_trait::async_trait]
+impl<D: Dialect> Store for SqlStore<D> {
+    async fn create(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Creation, StoreError> {
+        self.check_owner()?;
+        let change = Box::new(RunChange::of(run)?);
+        let origin = Box::new(OriginRow::of(run));
+        let claim = claim.cloned();
+        let creation = self
+            .write(|reply| Write::Create(origin, change, claim, reply))
+            .await?;
+        if creation == Creation::Created {
+            run.saved();
+        }
+        Ok(creation)
+    }
+
+    async fn save(&self, run: &mut Run) -> Result<(), StoreError> {
+        if run.unsaved().is_empty() {
+            return Ok(());
+        }
+        self.save_with(run, None).await.map(|_| ())
+    }
+
+    async fn save_claiming(&self, run: &mut Run, claim: &KeyClaim) -> Result<Claim, StoreError> {
+        self.save_with(run, Some(claim)).await
+    }
+
+    async fn load(&self, run: &RunId) -> Result<Option<Run>, StoreError> {
+        runs::load(&mut Sql::<D>(&mut *self.readers.acquire().await?), run).await
+    }
+
+    async fn find_claim(&self, claim: &KeyClaim) -> Result<Option<Claim>, StoreError> {
+        claims::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), claim).await
+    }
+
+    async fn history(&self, run: &RunId, limit: u32) -> Result<Vec<PastTurn>, StoreError> {
+        runs::history(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, limit).await
+    }
+
+    async fn session(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
+        runs::session(&mut Sql::<D>(&mut *self.readers.acquire().await?), id).await
+    }
+
+    async fn running(&self) -> Result<Vec<RunId>, StoreError> {
+        runs::running(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<(RunId, ApprovalId)>, StoreError> {
+        approvals::expired(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, limit).await
+    }
+
+    async fn add_key(&self, key: &ApiKey, hash: &str) -> Result<(), StoreError> {
+        let (key, hash) = (Box::new(key.clone()), hash.to_owned());
+        self.write(|reply| Write::AddKey(key, hash, reply)).await
+    }
+
+    async fn key(&self, hash: &str) -> Result<Option<ApiKey>, StoreError> {
+        keys::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), hash).await
+    }
+
+    async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        keys::all(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
+
+    async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError> {
+        let id = id.clone();
+        self.write(|reply| Write::RevokeKey(id, at, reply)).await
+    }
+
+    async fn kv_get(&self, space: &KvSpace, key: &str) -> Result<Option<KvEntry>, StoreError> {
+        kv::get(&mut Sql::<D>(&mut *self.readers.acquire().await?), space, key).await
+    }
+
+    async fn kv_put(
+        &self,
+        space: &KvSpace,
+        key: &str,
+        value: &[u8],
+        condition: KvCondition,
+    ) -> Result<Result<u64, KvRefusal>, StoreError> {
+        self.check_owner()?;
+        let put = Box::new(Put {
+            space: space.clone(),
+            key: key.to_owned(),
+            value: value.to_vec(),
+            condition,
+        });
+        self.write(|reply| Write::KvPut(put, reply)).await
+    }
+
+    async fn kv_delete(
+        &self,
+        space: &KvSpace,
+        key: &str,
+        expected: Option<u64>,
+    ) -> Result<Result<bool, KvRefusal>, StoreError> {
+        self.check_owner()?;
+        let (space, key) = (space.clone(), key.to_owned());
+        self.write(|reply| Write::KvDelete(space, key, expected, reply))
+            .await
+    }
+
+    async fn kv_list(
+        &self,
+        space: &KvSpace,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        kv::list(
+            &mut Sql::<D>(&mut *self.readers.acquire().await?),
+            space,
+            prefix,
+            after,
+            limit,
+        )
+        .await
+    }
+
+    fn installation(&self) -> &[u8] {
+        &self.installation
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        if self.queue().as_ref().is_none_or(mpsc::Sender::is_closed) {
+            return Err(StoreError::Closed);
+        }
+        Sql::<D>(&mut *self.readers.acquire().await?)
+            .rows("select 1", &[])
+            .await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        // Without it the writer stops once the queue is empty.
+        drop(self.queue().take());
+        // A reader would keep the checkpoint from finishing.
+        self.readers.close().await;
+        if let Some(writer) = self.writer.lock().await.take() {
+            let _ = writer.await;
+        }
+    }
+}
+
+/// The database's schema against the one this program knows.
+enum Schema {
+    Older,
+    Same,
+    Newer { found: i64, known: i64 },
+}
+
+/// Only reads.
+async fn compare_schema<D: Dialect>(connection: &mut D::Connection) -> Result<Schema, StoreError> {
+    let migrator: &Migrator = D::migrator();
+    let known = migrator
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0);
+    let there = Sql::<D>(&mut *connection).row(D::HAS_MIGRATIONS, &[]).await?;
+    if there.map(|row| row.int(0)).transpose()?.unwrap_or(0) == 0 {
+        return Ok(Schema::Older);
+    }
+    let applied = connection
+        .list_applied_migrations(&migrator.table_name)
+        .await
+        .map_err(StoreError::database)?;
+    let found = applied
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0);
+    Ok(match found.cmp(&known) {
+        std::cmp::Ordering::Less => Schema::Older,
+        std::cmp::Ordering::Equal => Schema::Same,
+        std::cmp::Ordering::Greater => Schema::Newer { found, known },
+    })
+}
+
+/// Makes the installation's random value where there is none.
+async fn installation<D: Dialect>(sql: &mut Sql<'_, D>) -> Result<Vec<u8>, StoreError> {
+    let find = "select value from meta where name = 'installation'";
+    if let Some(row) = sql.row(find, &[]).await? {
+        return row.blob(0);
+    }
+    let mut random = [0_u8; INSTALLATION];
+    getrandom::fill(&mut random).map_err(StoreError::database)?;
+    sql.execute(
+        "insert into meta (name, value) values ('installation', $1) on conflict (name) do nothing",
+        &[random.as_slice().into()],
+    )
+    .await?;
+    match sql.row(find, &[]).await? {
+        Some(row) => row.blob(0),
+        None => Err(StoreError::Damaged(
+            "the installation's random value is missing".to_owned(),
+        )),
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::PoolClosed => Self::Closed,
+            error => Self::database(error),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The one task that writes: what is queued when it looks is committed as one transaction.
+//!
+//! A commit waits for the disk, and that costs the same for one write as for a hundred. So writes queue up
+//! while a commit is under way, and the next takes them all. Each has a savepoint of its own: one that is
+//! refused, or fails, leaves nothing behind and does not touch its neighbours. Nobody is told anything
+//! before the commit, and a commit that fails is a failure of every write in it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::Arc;
+
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::{mpsc, oneshot};
+
+use super::dialect::{ConnectOptions, Dialect, Sql};
+use super::kv::Put;
+use super::row::{OriginRow, RunChange};
+use super::{Claim, Creation, KeyClaim, KvRefusal, KvSpace, StoreError};
+use super::{keys, kv, runs};
+use crate::clock::Timestamp;
+use crate::id::KeyId;
+use crate::key::ApiKey;
+
+/// Most writes in one transaction, and in the queue: beyond it callers wait to be queued.
+pub(super) const MOST: usize = 256;
+
+/// Something to write, with whom to tell what came of it. A caller may have gone: its write still happens.
+pub(super) enum Write {
+    Create(Box<OriginRow>, Box<RunChange>, Option<KeyClaim>, Reply<Creation>),
+    Save(Box<RunChange>, Option<KeyClaim>, Reply<Claim>),
+    AddKey(Box<ApiKey>, String, Reply<()>),
+    RevokeKey(KeyId, Timestamp, Reply<bool>),
+    KvPut(Box<Put>, Reply<Result<u64, KvRefusal>>),
+    KvDelete(KvSpace, String, Option<u64>, Reply<Result<bool, KvRefusal>>),
+}
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// Why a write leaves nothing behind.
+pub(super) enum Undo<T> {
+    /// That is its answer.
+    Refused(T),
+    Failed(StoreError),
+}
+
+impl<T> From<StoreError> for Undo<T> {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl<T> From<sqlx::Error> for Undo<T> {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A write that was carried out, and waits for the commit to be announced.
+struct Settled {
+    keep: bool,
+    tell: Box<dyn FnOnce(Option<StoreError>) + Send>,
+}
+
+pub(super) struct Writer<D: Dialect> {
+    options: ConnectOptions<D>,
+    /// None after a failure: the next transaction connects again.
+    connection: Option<D::Connection>,
+    queue: mpsc::Receiver<Write>,
+    /// Given back when the last write is done, not before.
+    _owned: Option<File>,
+}
+
+impl<D: Dialect> Writer<D> {
+    pub(super) fn new(
+        options: ConnectOptions<D>,
+        connection: D::Connection,
+        queue: mpsc::Receiver<Write>,
+        owned: Option<File>,
+    ) -> Self {
+        Self {
+            options,
+            connection: Some(connection),
+            queue,
+            _owned: owned,
+        }
+    }
+
+    /// Works until the store is closed or dropped and everything queued is written.
+    pub(super) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(MOST);
+        while self.queue.recv_many(&mut batch, MOST).await > 0 {
+            self.commit(batch.drain(..).collect()).await;
+        }
+        if let Some(mut connection) = self.connection.take() {
+            if let Some(checkpoint) = D::CHECKPOINT {
+                // What is not moved to the database file now is moved when it is opened again.
+                let _ = D::execute(&mut connection, checkpoint, &[]).await;
+            }
+            let _ = connection.close().await;
+        }
+    }
+
+    async fn commit(&mut self, mut batch: VecDeque<Write>) {
+        let mut settled = Vec::with_capacity(batch.len());
+        let failure = self
+            .transaction(&mut batch, &mut settled)
+            .await
+            .err()
+            .map(Arc::new);
+        if failure.is_some() {
+            // Closing it rolls back what it had begun.
+            self.connection = None;
+        }
+        let failed = || failure.clone().map(StoreError::database);
+        for write in settled {
+            (write.tell)(failed());
+        }
+        for write in batch {
+            write.fail(failed().unwrap_or(StoreError::Closed));
+        }
+    }
+
+    /// Moves each write from `batch` to `settled` as it is carried out.
+    async fn transaction(
+        &mut self,
+        batch: &mut VecDeque<Write>,
+        settled: &mut Vec<Settled>,
+    ) -> Result<(), sqlx::Error> {
+        let mut sql = Sql::<D>(self.begin().await?);
+        while let Some(write) = batch.pop_front() {
+            if let Err(error) = sql.execute("savepoint one_write", &[]).await {
+                batch.push_front(write);
+                return Err(error);
+            }
+            let write = write.apply(&mut sql).await;
+            let keep = write.keep;
+            settled.push(write);
+            if !keep {
+                sql.execute("rollback to savepoint one_write", &[]).await?;
+            }
+            sql.execute("release savepoint one_write", &[]).await?;
+        }
+        sql.execute("commit", &[]).await?;
+        Ok(())
+    }
+
+    /// Begins a transaction, on a new connection if the old one is of no use any more.
+    async fn begin(&mut self) -> Result<&mut D::Connection, sqlx::Error> {
+        if let Some(old) = self.connection.take()
+            && let Ok(old) = begun::<D>(old).await
+        {
+            return Ok(self.connection.insert(old));
+        }
+        let new = begun::<D>(self.options.connect().await?).await?;
+        Ok(self.connection.insert(new))
+    }
+}
+
+async fn begun<D: Dialect>(mut connection: D::Connection) -> Result<D::Connection, sqlx::Error> {
+    D::execute(&mut connection, D::BEGIN, &[]).await?;
+    Ok(connection)
+}
+
+impl Write {
+    async fn apply<D: Dialect>(self, sql: &mut Sql<'_, D>) -> Settled {
+        match self {
+            Self::Create(origin, change, claim, reply) => {
+                settle(reply, runs::create(sql, &origin, &change, claim.as_ref()).await)
+            }
+            Self::Save(change, claim, reply) => settle(reply, runs::save(sql, &change, claim.as_ref()).await),
+            Self::AddKey(key, hash, reply) => {
+                settle(reply, keys::add(sql, &key, &hash).await.map_err(Undo::Failed))
+            }
+            Self::RevokeKey(id, at, reply) => {
+                settle(reply, keys::revoke(sql, &id, at).await.map_err(Undo::Failed))
+            }
+            Self::KvPut(put, reply) => settle(reply, kv::put(sql, &put).await),
+            Self::KvDelete(space, key, expected, reply) => {
+                settle(reply, kv::delete(sql, &space, &key, expected).await)
+            }
+        }
+    }
+
+    /// Tells the caller that nothing was written. Nobody may be there any more.
+    fn fail(self, error: StoreError) {
+        match self {
+            Self::Create(.., reply) => drop(reply.send(Err(error))),
+            Self::Save(.., reply) => drop(reply.send(Err(error))),
+            Self::AddKey(.., reply) => drop(reply.send(Err(error))),
+            Self::RevokeKey(.., reply) => drop(reply.send(Err(error))),
+            Self::KvPut(.., reply) => drop(reply.send(Err(error))),
+            Self::KvDelete(.., reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+fn settle<T: Send + 'static>(reply: Reply<T>, result: Result<T, Undo<T>>) -> Settled {
+    let keep = result.is_ok();
+    let answer = match result {
+        Ok(answer) | Err(Undo::Refused(answer)) => Ok(answer),
+        Err(Undo::Failed(error)) => Err(error),
+    };
+    let tell = Box::new(move |failure: Option<StoreError>| {
+        let answer = failure.map_or(answer, Err);
+        // Nobody may be there any more.
+        drop(reply.send(answer));
+    });
+    Settled { keep, tell }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+    use sqlx::{Connection as _, Sqlite};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    async fn revoke(queue: &mpsc::Sender<Write>) -> Result<bool, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let write = Write::RevokeKey(KeyId::from("k"), Timestamp::from_millis(0), reply);
+        queue.send(write).await.ok().unwrap();
+        answer.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_writer_outlives_its_connection() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("a.db");
+        let options = SqliteConnectOptions::new().filename(&file);
+        // Useless: no transaction can begin inside this one.
+        let mut broken = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        sqlx::query("begin").execute(&mut broken).await.unwrap();
+        let (queue, queued) = mpsc::channel(MOST);
+        let writer = tokio::spawn(Writer::<Sqlite>::new(options.clone(), broken, queued, None).run());
+        assert!(
+            matches!(revoke(&queue).await, Err(StoreError::Database(_))),
+            "there is no file"
+        );
+
+        let mut made = options.create_if_missing(true).connect().await.unwrap();
+        let table = "create table api_keys (id text, revoked_at integer)";
+        sqlx::query(table).execute(&mut made).await.unwrap();
+        sqlx::query("insert into api_keys (id) values ('k')")
+            .execute(&mut made)
+            .await
+            .unwrap();
+        assert!(revoke(&queue).await.unwrap());
+        drop(queue);
+        writer.await.unwrap();
+    }
+}
