@@ -39,13 +39,19 @@ struct Parser {
 
 pub(crate) fn evaluate(text: &str) -> Result<Number> {
     if text.chars().count() > LONGEST {
-        return Err(format!("The expression has more than {LONGEST} characters: split it."));
+        return Err(format!(
+            "The expression has more than {LONGEST} characters: split it."
+        ));
     }
     let tokens = tokens(text)?;
     if tokens.is_empty() {
         return Err("The expression is empty.".to_owned());
     }
-    let mut parser = Parser { tokens, next: 0, depth: 0 };
+    let mut parser = Parser {
+        tokens,
+        next: 0,
+        depth: 0,
+    };
     let operand = parser.sum()?;
     match parser.peek() {
         None => Ok(operand.value),
@@ -68,7 +74,11 @@ impl Parser {
                 return Err(percent_of_what(&left.value, sign, &right.value));
             }
             left = Operand {
-                value: if sign == "+" { left.value.add(&right.value) } else { left.value.subtract(&right.value) }?,
+                value: if sign == "+" {
+                    left.value.add(&right.value)
+                } else {
+                    left.value.subtract(&right.value)
+                }?,
                 is_percent: left.is_percent && right.is_percent,
             };
         }
@@ -91,7 +101,10 @@ impl Parser {
             };
             self.next += 1;
             let right = self.signed()?;
-            left = Operand { value: operation(&left.value, &right.value)?, is_percent: false };
+            left = Operand {
+                value: operation(&left.value, &right.value)?,
+                is_percent: false,
+            };
         }
     }
 
@@ -106,7 +119,11 @@ impl Parser {
             return Err("The expression is nested too deeply: it has too many signs in a row.".to_owned());
         }
         let operand = self.power()?;
-        let value = if is_negative { operand.value.negate() } else { operand.value };
+        let value = if is_negative {
+            operand.value.negate()
+        } else {
+            operand.value
+        };
         Ok(Operand { value, ..operand })
     }
 
@@ -122,18 +139,30 @@ impl Parser {
         }
         let exponent = self.signed()?;
         self.depth -= 1;
-        Ok(Operand { value: base.value.power(&exponent.value)?, is_percent: false })
+        Ok(Operand {
+            value: base.value.power(&exponent.value)?,
+            is_percent: false,
+        })
     }
 
     fn postfix(&mut self) -> Result<Operand> {
-        let mut operand = Operand { value: self.atom()?, is_percent: false };
+        let mut operand = Operand {
+            value: self.atom()?,
+            is_percent: false,
+        };
         loop {
             if self.take(&["!"]).is_some() {
-                operand = Operand { value: operand.value.factorial()?, is_percent: false };
+                operand = Operand {
+                    value: operand.value.factorial()?,
+                    is_percent: false,
+                };
             } else if self.peek() == Some(&Token::Sign("%")) && !self.starts_operand(self.next + 1) {
                 self.next += 1;
                 let value = operand.value.divide(&Number::from(BigInt::from(100)))?;
-                operand = Operand { value, is_percent: true };
+                operand = Operand {
+                    value,
+                    is_percent: true,
+                };
             } else {
                 return Ok(operand);
             }
@@ -163,9 +192,12 @@ impl Parser {
 
     fn named(&mut self, name: &str) -> Result<Number> {
         if self.take(&["("]).is_none() {
-            let unknown = || match functions::NAMES.split_whitespace().any(|known| known == name) {
-                true => format!("{name} is a function: write {name}(…)."),
-                false => format!("`{name}` is not a constant; there are pi, e and tau. Put in the number."),
+            let unknown = || {
+                if functions::NAMES.split_whitespace().any(|known| known == name) {
+                    format!("{name} is a function: write {name}(…).")
+                } else {
+                    format!("`{name}` is not a constant; there are pi, e and tau. Put in the number.")
+                }
             };
             return functions::constant(name).ok_or_else(unknown);
         }
@@ -218,12 +250,15 @@ impl Parser {
         let Some((position, token)) = self.tokens.get(self.next) else {
             return "The expression ends too early.".to_owned();
         };
-        let ends_operand = |token: &Token| !matches!(token, Token::Sign(sign) if *sign != ")" && *sign != "!");
+        let ends_operand =
+            |token: &Token| !matches!(token, Token::Sign(sign) if *sign != ")" && *sign != "!");
         match token {
             Token::Sign(",") => "A comma only separates the arguments of a function: write numbers with a \
                  decimal point and without thousands separators."
                 .to_owned(),
-            Token::Sign(sign) if *sign != "(" => format!("`{sign}` at character {position} does not belong there."),
+            Token::Sign(sign) if *sign != "(" => {
+                format!("`{sign}` at character {position} does not belong there.")
+            }
             _ if self.next > 0 && ends_operand(&self.tokens[self.next - 1].1) => format!(
                 "An operator is missing between the value before character {position} and the one there; \
                  write * to multiply."
@@ -234,7 +269,9 @@ impl Parser {
 }
 
 fn percent_of_what(left: &Number, sign: &str, right: &Number) -> String {
-    let percent = right.multiply(&Number::from(BigInt::from(100))).map(|it| it.show().decimal);
+    let percent = right
+        .multiply(&Number::from(BigInt::from(100)))
+        .map(|it| it.show().decimal);
     let (left, percent) = (left.show().decimal, percent.unwrap_or_default());
     let word = if sign == "+" { "more" } else { "less" };
     format!(
@@ -268,7 +305,10 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>> {
                 Token::Sign(if first == '*' { "^" } else { "//" })
             }
             _ => Token::Sign(sign(first).ok_or_else(|| {
-                format!("`{first}` at character {} is not part of an arithmetic expression.", start + 1)
+                format!(
+                    "`{first}` at character {} is not part of an arithmetic expression.",
+                    start + 1
+                )
             })?),
         };
         tokens.push((start + 1, token));

@@ -8,7 +8,7 @@ use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
 /// Digits of a rounded result; a double has no more.
-const SIGNIFICANT: usize = 15;
+const SIGNIFICANT: u8 = 15;
 /// A fraction with more digits than this helps nobody.
 const LONGEST_FRACTION: usize = 60;
 const LONGEST_EXACT: usize = 500;
@@ -38,7 +38,11 @@ impl From<BigInt> for Number {
 
 impl Number {
     pub(crate) fn approximate(value: f64) -> Result<Self> {
-        if value.is_finite() { Ok(Self::Approximate(value)) } else { Err(too_large()) }
+        if value.is_finite() {
+            Ok(Self::Approximate(value))
+        } else {
+            Err(too_large())
+        }
     }
 
     pub(crate) fn to_f64(&self) -> f64 {
@@ -66,7 +70,9 @@ impl Number {
     /// Refuses what has become too large to go on with.
     pub(crate) fn checked(self) -> Result<Self> {
         match &self {
-            Self::Exact(exact) if exact.numer().bits().max(exact.denom().bits()) > MOST_BITS => Err(too_large()),
+            Self::Exact(exact) if exact.numer().bits().max(exact.denom().bits()) > MOST_BITS => {
+                Err(too_large())
+            }
             Self::Exact(_) => Ok(self),
             Self::Approximate(value) => Self::approximate(*value),
         }
@@ -156,14 +162,26 @@ impl Number {
     pub(crate) fn show(&self) -> Shown {
         let value = self.to_rational();
         let Self::Exact(exact) = self else {
-            return Shown { decimal: rounded(&value), exact: false, fraction: None };
+            return Shown {
+                decimal: rounded(&value),
+                exact: false,
+                fraction: None,
+            };
         };
         if let Some(decimal) = terminating(exact).filter(|text| text.len() <= LONGEST_EXACT) {
-            return Shown { decimal, exact: true, fraction: None };
+            return Shown {
+                decimal,
+                exact: true,
+                fraction: None,
+            };
         }
         let fraction = exact.to_string();
         let is_short = fraction.len() <= LONGEST_FRACTION && !exact.is_integer();
-        Shown { decimal: rounded(exact), exact: false, fraction: is_short.then_some(fraction) }
+        Shown {
+            decimal: rounded(exact),
+            exact: false,
+            fraction: is_short.then_some(fraction),
+        }
     }
 
     fn combine(
@@ -179,7 +197,11 @@ impl Number {
     }
 
     fn refuse_zero(&self) -> Result<()> {
-        if self.is_zero() { Err(division_by_zero()) } else { Ok(()) }
+        if self.is_zero() {
+            Err(division_by_zero())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -231,7 +253,11 @@ fn terminating(value: &BigRational) -> Option<String> {
         return None;
     }
     let scaled = (value * BigRational::from(BigInt::from(10).pow(places))).to_integer();
-    Some(with_point(scaled.is_negative(), &scaled.magnitude().to_string(), places as usize))
+    Some(with_point(
+        scaled.is_negative(),
+        &scaled.magnitude().to_string(),
+        places as usize,
+    ))
 }
 
 /// The number to [`SIGNIFICANT`] digits, in scientific notation where it is very large or small.
@@ -245,18 +271,20 @@ fn rounded(value: &BigRational) -> String {
     if power_of_ten(exponent) > value.abs() {
         exponent -= 1;
     }
-    let last = SIGNIFICANT as i64 - 1;
+    let last = i64::from(SIGNIFICANT) - 1;
     let scaled = (value.abs() * power_of_ten(last - exponent)).round().to_integer();
     let mut digits = scaled.to_string();
     // 9.99… was rounded up to 10.
-    if digits.len() > SIGNIFICANT {
+    if digits.len() > usize::from(SIGNIFICANT) {
         exponent += 1;
     }
     digits.truncate(digits.trim_end_matches('0').len().max(1));
     let sign = if value.is_negative() { "-" } else { "" };
     match exponent {
         0..=20 => {
-            let places = digits.len().saturating_sub(usize::try_from(exponent).unwrap_or(0) + 1);
+            let places = digits
+                .len()
+                .saturating_sub(usize::try_from(exponent).unwrap_or(0) + 1);
             let whole = usize::try_from(exponent).unwrap_or(0) + 1;
             let padded = format!("{digits:0<whole$}");
             with_point(value.is_negative(), &padded, places)
@@ -272,7 +300,11 @@ fn rounded(value: &BigRational) -> String {
 
 fn power_of_ten(exponent: i64) -> BigRational {
     let power = BigInt::from(10).pow(u32::try_from(exponent.unsigned_abs()).unwrap_or(u32::MAX));
-    if exponent < 0 { BigRational::new(BigInt::one(), power) } else { power.into() }
+    if exponent < 0 {
+        BigRational::new(BigInt::one(), power)
+    } else {
+        power.into()
+    }
 }
 
 fn with_point(is_negative: bool, digits: &str, places: usize) -> String {
@@ -280,5 +312,9 @@ fn with_point(is_negative: bool, digits: &str, places: usize) -> String {
     let width = places + 1;
     let digits = format!("{digits:0>width$}");
     let (whole, rest) = digits.split_at(digits.len() - places);
-    if places == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{rest}") }
+    if places == 0 {
+        format!("{sign}{whole}")
+    } else {
+        format!("{sign}{whole}.{rest}")
+    }
 }

@@ -36,9 +36,15 @@ fn schema_of<T: JsonSchema>() -> Schema {
 /// bounds they stand for are in the schema anyway.
 fn drop_rust_formats(schema: &mut Schema) {
     let is_rust = |format: &str| {
-        ["int", "uint", "float", "double"].iter().any(|prefix| format.starts_with(prefix))
+        ["int", "uint", "float", "double"]
+            .iter()
+            .any(|prefix| format.starts_with(prefix))
     };
-    if schema.get("format").and_then(|format| format.as_str()).is_some_and(is_rust) {
+    if schema
+        .get("format")
+        .and_then(|format| format.as_str())
+        .is_some_and(is_rust)
+    {
         schema.remove("format");
     }
 }

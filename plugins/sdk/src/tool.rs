@@ -183,9 +183,15 @@ mod tests {
             Ok(types::Outcome::Done(output)) => (output.is_error, format!("{:?}", output.parts)),
             other => panic!("{other:?}"),
         };
-        assert_eq!(said(run("greet", r#"{"fullName":"Ada"}"#)), (false, r#"[Part::Text("Ada")]"#.to_owned()));
+        assert_eq!(
+            said(run("greet", r#"{"fullName":"Ada"}"#)),
+            (false, r#"[Part::Text("Ada")]"#.to_owned())
+        );
         assert!(said(run("greet", "{}")).1.contains("missing field `fullName`"));
-        assert_eq!(run("greet", r#"{"fullName":"Ada","times":0}"#).unwrap_err().code, "no-times");
+        assert_eq!(
+            run("greet", r#"{"fullName":"Ada","times":0}"#).unwrap_err().code,
+            "no-times"
+        );
         assert_eq!(run("other", "{}").unwrap_err().code, "unknown-tool");
     }
 }
