@@ -123,7 +123,7 @@ fn split_lines(mut from: impl Read, is_stderr: bool, to: &Sender<(bool, String)>
         for &byte in &chunk[..length] {
             if byte != b'\n' && byte != b'\r' {
                 line.push(byte);
-            } else if !line.is_empty() {
+            } else if byte == b'\n' || !line.is_empty() {
                 let text = String::from_utf8_lossy(&line).into_owned();
                 line.clear();
                 // Nobody listens any more: the program is of no interest either.
