@@ -1,0 +1,197 @@
+//! A tool: what the model is told about it, and the function that runs it.
+
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Context, Failure, Output,
+    raw::types,
+    schema::{arguments_schema, result_schema},
+};
+
+type Run = Box<dyn Fn(&Context, &str) -> Result<Output, Failure>>;
+
+/// One tool of a plugin.
+///
+/// What a tool says about itself decides how carefully the host treats it: without any annotation it is
+/// taken to change something, and is not run a second time after a crash.
+pub struct Tool {
+    name: String,
+    description: String,
+    /// Made on demand: a call needs no schema.
+    input: fn() -> String,
+    output: Option<fn() -> String>,
+    annotations: types::Annotations,
+    run: Run,
+}
+
+impl Tool {
+    /// `name`: `[a-z0-9_-]`, without `__` and not starting or ending with `_`. `description` is written for
+    /// the model: what the tool does and when to use it.
+    pub fn new<Args, Function>(name: &str, description: &str, function: Function) -> Self
+    where
+        Args: DeserializeOwned + JsonSchema + 'static,
+        Function: Fn(&Context, Args) -> Result<Output, Failure> + 'static,
+    {
+        Self {
+            name: name.to_owned(),
+            description: description.to_owned(),
+            input: arguments_schema::<Args>,
+            output: None,
+            annotations: types::Annotations {
+                title: None,
+                read_only: false,
+                destructive: false,
+                idempotent: false,
+                open_world: false,
+                requires_approval: false,
+            },
+            run: Box::new(move |context, arguments| match serde_json::from_str(arguments) {
+                Ok(arguments) => function(context, arguments),
+                // The host has checked them against the schema, which cannot say everything.
+                Err(error) => Ok(Output::error(format!("The arguments do not fit: {error}."))),
+            }),
+        }
+    }
+
+    /// A name for people.
+    #[must_use]
+    pub fn title(mut self, title: &str) -> Self {
+        self.annotations.title = Some(title.to_owned());
+        self
+    }
+
+    /// The tool changes nothing. The host may run such calls side by side and again after a crash.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.annotations.read_only = true;
+        self
+    }
+
+    /// The same call twice has the effect of one. The host may run such calls again after a crash.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.annotations.idempotent = true;
+        self
+    }
+
+    /// The tool may destroy or overwrite something.
+    #[must_use]
+    pub fn destructive(mut self) -> Self {
+        self.annotations.destructive = true;
+        self
+    }
+
+    /// The tool reaches things outside the host: the web, mail, other systems.
+    #[must_use]
+    pub fn open_world(mut self) -> Self {
+        self.annotations.open_world = true;
+        self
+    }
+
+    /// A human decides before each call.
+    #[must_use]
+    pub fn requires_approval(mut self) -> Self {
+        self.annotations.requires_approval = true;
+        self
+    }
+
+    /// The type of [`Output::structured`], which the host then checks.
+    #[must_use]
+    pub fn returns<Result: Serialize + JsonSchema>(mut self) -> Self {
+        self.output = Some(result_schema::<Result>);
+        self
+    }
+}
+
+/// The tools as the host asks for them. [`export!`](crate::export) calls this.
+pub fn describe(tools: &[Tool]) -> Vec<types::Tool> {
+    tools
+        .iter()
+        .map(|tool| types::Tool {
+            name: tool.name.clone(),
+            description: tool.description.clone(),
+            input_schema: (tool.input)(),
+            output_schema: tool.output.map(|schema| schema()),
+            annotations: tool.annotations.clone(),
+        })
+        .collect()
+}
+
+/// Runs one of the tools. [`export!`](crate::export) calls this; a test can too.
+pub fn call(
+    tools: &[Tool],
+    context: &Context,
+    name: &str,
+    arguments: &str,
+) -> Result<types::Outcome, types::Failure> {
+    let Some(tool) = tools.iter().find(|tool| tool.name == name) else {
+        return Err(Failure::new("unknown-tool", format!("This plugin has no tool `{name}`.")).into());
+    };
+    match (tool.run)(context, arguments) {
+        Ok(output) => Ok(types::Outcome::Done(output.into())),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(rename_all = "camelCase")]
+    struct Greet {
+        /// Who to greet.
+        full_name: String,
+        times: Option<u8>,
+    }
+
+    fn greet(_: &Context, args: Greet) -> Result<Output, Failure> {
+        match args.times {
+            Some(0) => Err(Failure::new("no-times", "Ask for one at least.")),
+            _ => Ok(Output::text(args.full_name)),
+        }
+    }
+
+    fn tools() -> Vec<Tool> {
+        vec![Tool::new("greet", "Greets.", greet).read_only()]
+    }
+
+    #[test]
+    fn the_argument_struct_is_the_schema() {
+        let described = describe(&tools());
+        let schema: serde_json::Value = serde_json::from_str(&described[0].input_schema).unwrap();
+        let expected = serde_json::json!({
+            "type": "object",
+            "properties": {
+                "fullName": { "type": "string", "description": "Who to greet." },
+                "times": { "type": ["integer", "null"], "minimum": 0, "maximum": 255 },
+            },
+            "required": ["fullName"],
+        });
+        assert_eq!(schema, expected);
+        assert!(described[0].annotations.read_only && !described[0].annotations.idempotent);
+    }
+
+    #[test]
+    fn a_call_finds_its_tool_and_its_arguments() {
+        let context = Context::example();
+        let run = |name, arguments| call(&tools(), &context, name, arguments);
+        let said = |outcome| match outcome {
+            Ok(types::Outcome::Done(output)) => (output.is_error, format!("{:?}", output.parts)),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            said(run("greet", r#"{"fullName":"Ada"}"#)),
+            (false, r#"[Part::Text("Ada")]"#.to_owned())
+        );
+        assert!(said(run("greet", "{}")).1.contains("missing field `fullName`"));
+        assert_eq!(
+            run("greet", r#"{"fullName":"Ada","times":0}"#).unwrap_err().code,
+            "no-times"
+        );
+        assert_eq!(run("other", "{}").unwrap_err().code, "unknown-tool");
+    }
+}

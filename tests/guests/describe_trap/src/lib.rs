@@ -1,0 +1,20 @@
+//! Traps when it is asked to describe itself.
+
+use holdfast_plugin::raw::{
+    Guest,
+    types::{CallContext, Failure, Outcome, Tool},
+};
+
+struct Component;
+
+impl Guest for Component {
+    fn describe() -> Vec<Tool> {
+        std::process::abort()
+    }
+
+    fn call(_: CallContext, _: String, _: String) -> Result<Outcome, Failure> {
+        std::process::abort()
+    }
+}
+
+holdfast_plugin::export_raw!(Component);
