@@ -320,6 +320,7 @@ impl Run {
                         call: call.id.clone(),
                         name: call.name.clone(),
                         text: outcome.text.clone(),
+                        failed: outcome.is_error(),
                     });
                 }
             }
