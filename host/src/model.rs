@@ -1,14 +1,27 @@
 //! Models: what a run sends, what it gets back, and which model answers to which name.
 //!
-//! A [`Model`] answers one request; it keeps no state and runs no tools. Retries, the time limits of one
-//! call and the clean-up that every provider's reply needs are here, once, for all of them.
+//! A [`Model`] answers one request; it keeps no state and runs no tools. [`Models`] holds one per provider
+//! and does once, for all of them, what every answer needs: the time limit of an attempt, retries
+//! (`retry`) and the clean-up of what models put where it does not belong (`thinking`).
 
 mod demo;
 mod genai;
+#[cfg(test)]
+mod mock;
+mod provider;
+mod retry;
+mod thinking;
 
-use crate::agent::ModelName;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::agent::{DEMO, ModelName};
+use crate::event::{Failure, FailureKind};
 use crate::session::{Message, Reply};
 use crate::tool::ToolSpec;
+
+pub use provider::{Provider, default_key_env, known_providers};
 
 /// One question to a model.
 #[derive(Clone, Debug)]
@@ -30,7 +43,7 @@ pub trait Model: Send + Sync {
     async fn reply(&self, request: &Request) -> Result<Reply, ModelError>;
 }
 
-/// Why there is no reply.
+/// Why there is no reply. Every text may be shown to API callers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     #[error("No API key configured for provider {provider}: {hint}")]
@@ -38,9 +51,12 @@ pub enum ModelError {
     /// No such provider, or none of that name is configured.
     #[error("{0}")]
     UnknownModel(String),
-    /// 429. `retry_after` in milliseconds, where the provider said it.
-    #[error("the model provider limits the rate of requests")]
-    RateLimited { retry_after_ms: Option<u64> },
+    /// 429. `retry_after_ms` where the provider said it.
+    #[error("the model provider limits the rate of requests: {message}")]
+    RateLimited {
+        message: String,
+        retry_after_ms: Option<u64>,
+    },
     #[error("the conversation is longer than the model's context: {0}")]
     ContextOverflow(String),
     /// The provider refused the request: asking again would not help.
@@ -56,3 +72,172 @@ pub enum ModelError {
     #[error("the model provider's answer cannot be read: {0}")]
     Malformed(String),
 }
+
+impl ModelError {
+    /// Changes the part of the text that is not fixed.
+    #[must_use]
+    fn map_message(mut self, change: impl FnOnce(&str) -> String) -> Self {
+        let (Self::NoApiKey { hint: message, .. }
+        | Self::UnknownModel(message)
+        | Self::RateLimited { message, .. }
+        | Self::ContextOverflow(message)
+        | Self::Refused(message)
+        | Self::Unavailable { message, .. }
+        | Self::Malformed(message)) = &mut self;
+        *message = change(message);
+        self
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        let kind = match &error {
+            ModelError::NoApiKey { .. } => FailureKind::NoApiKey,
+            ModelError::RateLimited { .. } => FailureKind::ModelRateLimited,
+            ModelError::ContextOverflow(_) => FailureKind::ContextOverflow,
+            ModelError::UnknownModel(_)
+            | ModelError::Refused(_)
+            | ModelError::Unavailable { .. }
+            | ModelError::Malformed(_) => FailureKind::ModelError,
+        };
+        Self {
+            kind,
+            message: error.to_string(),
+        }
+    }
+}
+
+/// Which model answers to which name.
+#[derive(Clone)]
+pub struct Models {
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    model: Arc<dyn Model>,
+    /// Most time one attempt may take.
+    timeout: Duration,
+    vision: Option<bool>,
+    has_key: bool,
+    needs_key: bool,
+    /// Somebody chose this provider; the others are those that genai knows by name.
+    configured: bool,
+}
+
+/// A provider as the API lists it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedProvider {
+    pub provider: String,
+    pub has_key: bool,
+    /// False for the built-in model and for servers on this machine.
+    pub needs_key: bool,
+}
+
+impl Models {
+    /// The configured providers, the built-in model, and without configuration (so without a key) every
+    /// provider that genai knows by name.
+    pub fn new(providers: BTreeMap<String, Provider>) -> Result<Self, ModelError> {
+        let clients = provider::Clients::new()?;
+        let mut entries = BTreeMap::new();
+        for name in known_providers() {
+            let entry = Self::entry(name, &Provider::default(), &clients)?;
+            let configured = false;
+            entries.insert(name.to_owned(), Entry { configured, ..entry });
+        }
+        for (name, provider) in providers {
+            entries.insert(name.clone(), Self::entry(&name, &provider, &clients)?);
+        }
+        let demo = Arc::new(demo::Demo);
+        Ok(Self { entries }.with(DEMO, demo))
+    }
+
+    fn entry(name: &str, provider: &Provider, clients: &provider::Clients) -> Result<Entry, ModelError> {
+        let model = genai::Genai::new(name, provider, clients)?;
+        Ok(Entry {
+            timeout: provider.timeout(),
+            vision: provider.vision,
+            has_key: provider.key().is_some(),
+            needs_key: model.needs_key(),
+            configured: true,
+            model: Arc::new(model),
+        })
+    }
+
+    /// Adds a model of our own under a provider name, in place of what had that name.
+    #[must_use]
+    pub fn with(mut self, provider: &str, model: Arc<dyn Model>) -> Self {
+        let entry = Entry {
+            model,
+            timeout: Provider::default().timeout(),
+            vision: (provider == DEMO).then_some(false),
+            has_key: false,
+            needs_key: false,
+            configured: true,
+        };
+        self.entries.insert(provider.to_owned(), entry);
+        self
+    }
+
+    /// Asks, and asks again where that may help.
+    pub async fn reply(&self, request: &Request) -> Result<Reply, ModelError> {
+        let entry = self.find(&request.model)?;
+        let reply = retry::reply(entry.model.as_ref(), request, entry.timeout).await?;
+        Ok(thinking::clean(reply))
+    }
+
+    /// Whether the name's provider exists; the model's own name is the provider's to judge.
+    pub fn check(&self, name: &ModelName) -> Result<(), ModelError> {
+        self.find(name).map(|_| ())
+    }
+
+    /// Whether a model takes images: as configured, or judged by the model's name.
+    pub fn reads_images(&self, name: &ModelName) -> bool {
+        self.find(name)
+            .ok()
+            .and_then(|entry| entry.vision)
+            .unwrap_or_else(|| provider::sounds_like_vision(&name.model))
+    }
+
+    /// The providers that are set up, in the order of their names.
+    pub fn list(&self) -> Vec<ListedProvider> {
+        let configured = self.entries.iter().filter(|(_, entry)| entry.configured);
+        configured
+            .map(|(name, entry)| ListedProvider {
+                provider: name.clone(),
+                has_key: entry.has_key,
+                needs_key: entry.needs_key,
+            })
+            .collect()
+    }
+
+    fn find(&self, name: &ModelName) -> Result<&Entry, ModelError> {
+        self.entries
+            .get(&name.provider)
+            .ok_or_else(|| ModelError::UnknownModel(self.unknown(name)))
+    }
+
+    fn unknown(&self, name: &ModelName) -> String {
+        let names = |configured: bool| {
+            let entries = self
+                .entries
+                .iter()
+                .filter(|(_, entry)| entry.configured == configured);
+            entries
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        format!(
+            "Unknown model provider `{}` in `{name}`. Configured: {}. Known by name: {}. Any other \
+             OpenAI-compatible server needs providers.<name>.base_url in holdfast.toml.",
+            name.provider,
+            names(true),
+            names(false)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

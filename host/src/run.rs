@@ -333,6 +333,7 @@ impl Run {
                         call: call.id.clone(),
                         name: call.name.clone(),
                         text: outcome.text.clone(),
+                        failed: outcome.is_error(),
                     });
                 }
             }

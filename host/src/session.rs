@@ -52,6 +52,8 @@ pub enum Message {
         call: CallId,
         name: String,
         text: String,
+        /// The call ended otherwise than well; `text` says how.
+        failed: bool,
     },
 }
 

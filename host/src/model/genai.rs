@@ -1,1 +1,87 @@
-//! Model providers through the genai crate.
+//! Model providers through the genai crate, which knows their wire formats.
+//!
+//! What is ours: the key is always given explicitly (genai never looks into the environment), the address
+//! is the configured one, and whatever comes back is either a [`Reply`] or a [`ModelError`] whose text can
+//! be shown to anybody. One attempt each: retries are `model::retry`'s.
+
+mod failure;
+mod mask;
+mod reply;
+mod request;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use ::genai::adapter::AdapterKind;
+use ::genai::resolver::{AuthData, Endpoint};
+use ::genai::{Client, ModelIden, ServiceTarget};
+
+use super::provider::{Clients, Provider, key_hint};
+use super::{Model, ModelError, Request};
+use crate::session::Reply;
+
+/// One provider.
+pub(super) struct Genai {
+    client: Client,
+    kind: AdapterKind,
+    provider: String,
+    key: Option<String>,
+    needs_key: bool,
+}
+
+impl Genai {
+    pub(super) fn new(name: &str, provider: &Provider, clients: &Clients) -> Result<Self, ModelError> {
+        let kind = provider.adapter(name)?;
+        let key = provider.key().map(str::to_owned);
+        let local = provider.on_loopback();
+        let web = if local { &clients.direct } else { &clients.proxied };
+        // Adapters insist on a key; a server that wants none ignores this one.
+        let auth = AuthData::from_single(key.clone().unwrap_or_else(|| "none".to_owned()));
+        let endpoint = provider.endpoint(kind).map(Endpoint::from_owned);
+        let client = Client::builder()
+            .with_reqwest(web.clone())
+            .with_auth_resolver_fn(move |_: ModelIden| Ok(Some(auth)))
+            .with_service_target_resolver_fn(move |mut target: ServiceTarget| {
+                if let Some(endpoint) = endpoint {
+                    target.endpoint = endpoint;
+                }
+                Ok(target)
+            })
+            .build()
+            .map_err(|_| ModelError::UnknownModel(format!("provider `{name}` cannot be set up")))?;
+        Ok(Self {
+            client,
+            kind,
+            provider: name.to_owned(),
+            needs_key: !local && kind.default_key_env_name().is_some(),
+            key,
+        })
+    }
+
+    pub(super) fn needs_key(&self) -> bool {
+        self.needs_key
+    }
+}
+
+#[async_trait::async_trait]
+impl Model for Genai {
+    async fn reply(&self, request: &Request) -> Result<Reply, ModelError> {
+        if self.needs_key && self.key.is_none() {
+            return Err(ModelError::NoApiKey {
+                provider: self.provider.clone(),
+                hint: key_hint(&self.provider),
+            });
+        }
+        let model = ModelIden::new(self.kind, request.model.model.as_str());
+        let options = request::options(request);
+        let answer = self
+            .client
+            .exec_chat(model, request::chat(request), Some(&options))
+            .await;
+        let reply = match answer {
+            Ok(response) => reply::read(&response, self.kind),
+            Err(error) => failure::read(error, &self.provider),
+        };
+        reply.map_err(|error| error.map_message(|text| mask::mask(text, self.key.as_deref())))
+    }
+}
