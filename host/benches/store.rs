@@ -21,9 +21,7 @@ const SAVES_PER_TURN: usize = 3;
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "a benchmark reports to the terminal")]
 async fn main() -> anyhow::Result<()> {
-    let mut numbers = std::env::args()
-        .skip(1)
-        .filter_map(|word| word.parse::<usize>().ok());
+    let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse::<usize>().ok());
     let (runs, saves) = (numbers.next().unwrap_or(64), numbers.next().unwrap_or(30));
     let turns = saves / SAVES_PER_TURN;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
@@ -80,10 +78,7 @@ async fn create(store: &Arc<dyn Store>, ids: &Ids, runs: usize) -> anyhow::Resul
         let new = NewRun {
             id: ids.next(),
             session: ids.next(),
-            owner: Owner {
-                org: OrgId::from("default"),
-                user: UserId::from("ann"),
-            },
+            owner: Owner { org: OrgId::from("default"), user: UserId::from("ann") },
             agent: Agent {
                 id: AgentId::from("assistant"),
                 name: "Assistant".to_owned(),
@@ -116,11 +111,7 @@ async fn drive(store: &Arc<dyn Store>, run: &mut Run, turns: usize) -> anyhow::R
             arguments: r#"{"a": 6, "b": 7}"#.to_owned(),
         };
         let id = call.id.clone();
-        let reply = Reply {
-            content: "x".repeat(500),
-            tool_calls: vec![call],
-            ..Reply::default()
-        };
+        let reply = Reply { content: "x".repeat(500), tool_calls: vec![call], ..Reply::default() };
         run.replied(reply, now())?;
         store.save(run).await?;
         run.started(&id, now())?;

@@ -83,16 +83,12 @@ impl FromStr for ModelName {
 
     fn from_str(text: &str) -> Result<Self, ModelNameError> {
         if text == DEMO {
-            return Ok(Self {
-                provider: DEMO.to_owned(),
-                model: String::new(),
-            });
+            return Ok(Self { provider: DEMO.to_owned(), model: String::new() });
         }
         match text.split_once("::") {
-            Some((provider, model)) if !provider.trim().is_empty() && !model.trim().is_empty() => Ok(Self {
-                provider: provider.trim().to_owned(),
-                model: model.trim().to_owned(),
-            }),
+            Some((provider, model)) if !provider.trim().is_empty() && !model.trim().is_empty() => {
+                Ok(Self { provider: provider.trim().to_owned(), model: model.trim().to_owned() })
+            }
             Some(_) | None => Err(ModelNameError(text.to_owned())),
         }
     }
@@ -223,13 +219,8 @@ impl Agent {
         if !self.may_use(&spec.name) {
             return Approval::Forbid;
         }
-        let plugin = if spec.annotations.requires_approval {
-            Approval::Ask
-        } else {
-            Approval::Skip
-        };
-        self.rule_for(&spec.name)
-            .map_or(plugin, |policy| plugin.max(policy.into()))
+        let plugin = if spec.annotations.requires_approval { Approval::Ask } else { Approval::Skip };
+        self.rule_for(&spec.name).map_or(plugin, |policy| plugin.max(policy.into()))
     }
 
     /// An operator wrote `allow` for a tool that asks by itself: the rule has no effect.

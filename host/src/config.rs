@@ -73,7 +73,8 @@ pub const SAMPLE: &str = include_str!("../../examples/quickstart/holdfast.toml")
 impl Config {
     /// What `holdfast serve` runs with.
     pub fn load(args: &ServerArgs) -> Result<Self, ConfigError> {
-        let found = args.config.clone().or_else(|| Some(PathBuf::from("holdfast.toml")).filter(|file| file.exists()));
+        let found =
+            args.config.clone().or_else(|| Some(PathBuf::from("holdfast.toml")).filter(|file| file.exists()));
         match found {
             Some(file) => {
                 let text = std::fs::read_to_string(&file)
@@ -101,7 +102,8 @@ impl Config {
 
     /// Checks the text of a configuration file.
     pub fn from_text(text: &str, file: &Path, args: &ServerArgs) -> Result<Self, ConfigError> {
-        let parsed = File::parse(text).map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
+        let parsed =
+            File::parse(text).map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
         let beside = |path: PathBuf| folder.join(path);
         let database = match (&args.database, parsed.database) {
@@ -157,10 +159,13 @@ fn relative_to(folder: &Path, url: &str) -> String {
 }
 
 /// The configured providers with their keys, and those the environment has keys for.
-fn providers(declared: BTreeMap<String, file::ProviderTable>, agents: &[Agent]) -> BTreeMap<String, Provider> {
+fn providers(
+    declared: BTreeMap<String, file::ProviderTable>,
+    agents: &[Agent],
+) -> BTreeMap<String, Provider> {
     let mut names: Vec<String> = declared.keys().cloned().collect();
     names.extend(agents.iter().map(|agent| agent.model.provider.clone()));
-    names.extend(crate::model::known_providers().iter().map(|name| (*name).to_owned()));
+    names.extend(crate::model::known_providers().map(str::to_owned));
     names.sort();
     names.dedup();
     let mut declared = declared;
@@ -176,10 +181,10 @@ fn providers(declared: BTreeMap<String, file::ProviderTable>, agents: &[Agent]) 
 impl file::ProviderTable {
     fn into_provider(self, name: &str) -> Provider {
         let key_variable = self.api_key_env.or_else(|| default_key_env(name).map(str::to_owned));
-        let from_environment = || (name == "openai").then(|| variable("OPENAI_BASE_URL")?.parse().ok()).flatten();
+        let from_environment =
+            || (name == "openai").then(|| variable("OPENAI_BASE_URL")?.parse().ok()).flatten();
         Provider {
             api_key: key_variable.as_deref().and_then(variable),
-            key_env: key_variable,
             base_url: self.base_url.or_else(from_environment),
             adapter: self.adapter,
             vision: self.vision,

@@ -29,8 +29,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-pub use self::media::MediaLimits;
 pub(crate) use self::media::MediaChecker;
+pub use self::media::MediaLimits;
 use self::problem::{Kind, Problem, REQUEST_ID};
 use crate::agent::Agent;
 use crate::clock::Clock;
@@ -68,10 +68,7 @@ pub struct HttpLimits {
 
 impl Default for HttpLimits {
     fn default() -> Self {
-        Self {
-            body_bytes: 20 << 20,
-            media: MediaLimits { max_bytes: 10 << 20, allow_private: false },
-        }
+        Self { body_bytes: 20 << 20, media: MediaLimits { max_bytes: 10 << 20, allow_private: false } }
     }
 }
 

@@ -79,18 +79,12 @@ enum Source {
 impl Ids {
     /// Random ids that sort by the clock's time.
     pub fn random(clock: Clock) -> Self {
-        Self {
-            clock,
-            source: Source::Random(Arc::new(Mutex::new(ContextV7::new()))),
-        }
+        Self { clock, source: Source::Random(Arc::new(Mutex::new(ContextV7::new()))) }
     }
 
     /// `…-000000000001`, `…-000000000002` and so on.
     pub fn seeded(clock: Clock) -> Self {
-        Self {
-            clock,
-            source: Source::Seeded(Arc::new(AtomicU64::new(1))),
-        }
+        Self { clock, source: Source::Seeded(Arc::new(AtomicU64::new(1))) }
     }
 
     pub fn next<T: From<Uuid>>(&self) -> T {

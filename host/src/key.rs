@@ -105,16 +105,8 @@ pub struct Principal {
 impl Principal {
     /// The holder of `HOLDFAST_ADMIN_TOKEN`.
     pub fn bootstrap() -> Self {
-        let owner = Owner {
-            org: OrgId::from("default"),
-            user: UserId::from("admin"),
-        };
-        Self {
-            owner,
-            role: Role::Admin,
-            super_admin: true,
-            key: None,
-        }
+        let owner = Owner { org: OrgId::from("default"), user: UserId::from("admin") };
+        Self { owner, role: Role::Admin, super_admin: true, key: None }
     }
 
     /// Objects of other organisations look absent.
@@ -135,11 +127,6 @@ impl Principal {
 
 impl From<ApiKey> for Principal {
     fn from(key: ApiKey) -> Self {
-        Self {
-            owner: key.owner,
-            role: key.role,
-            super_admin: false,
-            key: Some(key.id),
-        }
+        Self { owner: key.owner, role: key.role, super_admin: false, key: Some(key.id) }
     }
 }

@@ -53,10 +53,7 @@ pub enum ModelError {
     UnknownModel(String),
     /// 429. `retry_after_ms` where the provider said it.
     #[error("the model provider limits the rate of requests: {message}")]
-    RateLimited {
-        message: String,
-        retry_after_ms: Option<u64>,
-    },
+    RateLimited { message: String, retry_after_ms: Option<u64> },
     #[error("the conversation is longer than the model's context: {0}")]
     ContextOverflow(String),
     /// The provider refused the request: asking again would not help.
@@ -64,10 +61,7 @@ pub enum ModelError {
     Refused(String),
     /// 5xx, or no connection: asking again may help.
     #[error("the model provider failed: {message}")]
-    Unavailable {
-        message: String,
-        retry_after_ms: Option<u64>,
-    },
+    Unavailable { message: String, retry_after_ms: Option<u64> },
     /// An answer that is no answer. Asking again may help.
     #[error("the model provider's answer cannot be read: {0}")]
     Malformed(String),
@@ -100,10 +94,7 @@ impl From<ModelError> for Failure {
             | ModelError::Unavailable { .. }
             | ModelError::Malformed(_) => FailureKind::ModelError,
         };
-        Self {
-            kind,
-            message: error.to_string(),
-        }
+        Self { kind, message: error.to_string() }
     }
 }
 
@@ -213,21 +204,13 @@ impl Models {
     }
 
     fn find(&self, name: &ModelName) -> Result<&Entry, ModelError> {
-        self.entries
-            .get(&name.provider)
-            .ok_or_else(|| ModelError::UnknownModel(self.unknown(name)))
+        self.entries.get(&name.provider).ok_or_else(|| ModelError::UnknownModel(self.unknown(name)))
     }
 
     fn unknown(&self, name: &ModelName) -> String {
         let names = |configured: bool| {
-            let entries = self
-                .entries
-                .iter()
-                .filter(|(_, entry)| entry.configured == configured);
-            entries
-                .map(|(name, _)| name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
+            let entries = self.entries.iter().filter(|(_, entry)| entry.configured == configured);
+            entries.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
         };
         format!(
             "Unknown model provider `{}` in `{name}`. Configured: {}. Known by name: {}. Any other \

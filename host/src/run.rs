@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::event::{Failure, FailureKind, NewRun, Recorded, RunEvent};
 use crate::id::{ApprovalId, CallId, UserId};
 use crate::session::{Message, PastTurn, Reply, Tokens};
-use crate::tool::{Decided, Decision, Fingerprint, OutcomeKind, PendingApproval, ToolCall, ToolOutcome};
+use crate::tool::{Decided, Decision, Fingerprint, PendingApproval, ToolCall, ToolOutcome};
 
 /// One run of an agent.
 #[derive(Clone, Debug)]
@@ -152,10 +152,7 @@ pub enum Standing {
     /// A human approved exactly this.
     Approved(Fingerprint),
     /// It started and never reported; none = it had needed no approval.
-    InDoubt {
-        attempt: u32,
-        approved: Option<Fingerprint>,
-    },
+    InDoubt { attempt: u32, approved: Option<Fingerprint> },
 }
 
 /// A transition that the run's state does not allow.
@@ -178,26 +175,15 @@ impl Run {
     /// A run that is not yet stored.
     pub fn new(new: NewRun, at: Timestamp) -> Self {
         let mut run = Self::blank(new.clone(), at);
-        run.unsaved.push(Recorded {
-            seq: 1,
-            at,
-            event: RunEvent::Created(Box::new(new)),
-        });
+        run.unsaved.push(Recorded { seq: 1, at, event: RunEvent::Created(Box::new(new)) });
         run
     }
 
     /// The run that these events made.
     pub fn replay(events: impl IntoIterator<Item = Recorded>) -> Result<Self, DamagedJournal> {
         let mut events = events.into_iter();
-        let Some(Recorded {
-            seq: 1,
-            at,
-            event: RunEvent::Created(new),
-        }) = events.next()
-        else {
-            return Err(DamagedJournal(
-                "it does not start with the run's creation".to_owned(),
-            ));
+        let Some(Recorded { seq: 1, at, event: RunEvent::Created(new) }) = events.next() else {
+            return Err(DamagedJournal("it does not start with the run's creation".to_owned()));
         };
         let mut run = Self::blank(*new, at);
         for Recorded { seq, at, event } in events {
@@ -222,12 +208,7 @@ impl Run {
             followups: Vec::new(),
             model_calls: 0,
             tokens: Tokens::default(),
-            times: Times {
-                created: at,
-                updated: at,
-                completed: None,
-                active_ms: 0,
-            },
+            times: Times { created: at, updated: at, completed: None, active_ms: 0 },
             unsaved: Vec::new(),
         }
     }
@@ -293,10 +274,7 @@ impl Run {
 
     /// The recorded decision on an approval of this run.
     pub fn decision_on(&self, approval: &ApprovalId) -> Option<&Decision> {
-        self.decided
-            .iter()
-            .find(|decided| decided.approval_id == *approval)
-            .map(|decided| &decided.decision)
+        self.decided.iter().find(|decided| decided.approval_id == *approval).map(|decided| &decided.decision)
     }
 
     /// The decisions on the latest pause: what a run at work is carrying out.
@@ -308,20 +286,11 @@ impl Run {
     pub fn messages(&self, history: &[PastTurn]) -> Vec<Message> {
         let mut messages = Vec::new();
         for past in history {
-            messages.push(Message::User {
-                text: past.input.clone(),
-                media: Vec::new(),
-            });
-            let reply = Reply {
-                content: past.output.clone(),
-                ..Reply::default()
-            };
+            messages.push(Message::User { text: past.input.clone(), media: Vec::new() });
+            let reply = Reply { content: past.output.clone(), ..Reply::default() };
             messages.push(Message::Assistant(Box::new(reply)));
         }
-        messages.push(Message::User {
-            text: self.new.input.clone(),
-            media: self.new.media.clone(),
-        });
+        messages.push(Message::User { text: self.new.input.clone(), media: self.new.media.clone() });
         for turn in &self.turns {
             let mut reply = turn.reply.clone();
             // The model must see its call as it was executed, or the result makes no sense to it.
@@ -355,11 +324,7 @@ impl Run {
                 Some(turn) if turn.calls.iter().any(CallRecord::is_under_way) => Step::Wait,
                 Some(turn) => {
                     let due: Vec<DueCall> = turn.calls.iter().filter_map(due).collect();
-                    if due.is_empty() {
-                        Step::CallModel
-                    } else {
-                        Step::CallTools(due)
-                    }
+                    if due.is_empty() { Step::CallModel } else { Step::CallTools(due) }
                 }
             },
         }
@@ -382,16 +347,12 @@ fn due(record: &CallRecord) -> Option<DueCall> {
     let standing = match &record.state {
         CallState::Requested => Standing::Requested,
         CallState::Approved { fingerprint } => Standing::Approved(fingerprint.clone()),
-        CallState::InDoubt { attempt, approved } => Standing::InDoubt {
-            attempt: *attempt,
-            approved: approved.clone(),
-        },
+        CallState::InDoubt { attempt, approved } => {
+            Standing::InDoubt { attempt: *attempt, approved: approved.clone() }
+        }
         CallState::Pending | CallState::Started { .. } | CallState::Finished { .. } => return None,
     };
-    Some(DueCall {
-        call: record.call.clone(),
-        standing,
-    })
+    Some(DueCall { call: record.call.clone(), standing })
 }
 
 /// The failure of a run that used up one of its limits.

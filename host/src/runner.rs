@@ -123,7 +123,10 @@ impl Runner {
         self.draining.cancel();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
-            tracing::warn!(runs = self.presence.len(), "the grace period is over: leaving runs to the next start");
+            tracing::warn!(
+                runs = self.presence.len(),
+                "the grace period is over: leaving runs to the next start"
+            );
             self.stop.cancel();
             self.tasks.wait().await;
         }

@@ -36,7 +36,7 @@ impl Server {
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let clock = Clock::System;
         let ids = Ids::random(clock.clone());
-        Self::open_with(config, Models::new(config.providers.clone()), clock, ids).await
+        Self::open_with(config, Models::new(config.providers.clone())?, clock, ids).await
     }
 
     /// With parts of the caller's choice: for tests.
@@ -77,7 +77,11 @@ impl Server {
     }
 
     /// Serves until `shutdown` resolves, then lets what runs come to rest.
-    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
         let Self { app, shutdown_grace } = self;
         let runner = app.runner.clone();
         let store = app.store.clone();

@@ -244,8 +244,6 @@ fn place(url: &str) -> Result<Place, StoreError> {
     match url.split_once(':') {
         Some(("sqlite", _)) => Place::prepare(url),
         Some((scheme, _)) => Err(StoreError::Unsupported(format!("`{scheme}` database"))),
-        None => Err(StoreError::Unsupported(
-            "database URL without a scheme".to_owned(),
-        )),
+        None => Err(StoreError::Unsupported("database URL without a scheme".to_owned())),
     }
 }

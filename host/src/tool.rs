@@ -43,10 +43,7 @@ impl ToolName {
     pub fn new(plugin: &str, tool: &str) -> Result<Self, ToolNameError> {
         check_name_part(plugin)?;
         check_name_part(tool)?;
-        let name = Self {
-            plugin: plugin.to_owned(),
-            tool: tool.to_owned(),
-        };
+        let name = Self { plugin: plugin.to_owned(), tool: tool.to_owned() };
         if plugin.len() + tool.len() + 2 > MAX_TOOL_NAME {
             return Err(ToolNameError::TooLong(name.to_string()));
         }
@@ -86,9 +83,7 @@ impl FromStr for ToolName {
     type Err = ToolNameError;
 
     fn from_str(name: &str) -> Result<Self, ToolNameError> {
-        let (plugin, tool) = name
-            .split_once("__")
-            .ok_or_else(|| ToolNameError::Form(name.to_owned()))?;
+        let (plugin, tool) = name.split_once("__").ok_or_else(|| ToolNameError::Form(name.to_owned()))?;
         Self::new(plugin, tool)
     }
 }
@@ -121,10 +116,7 @@ pub struct ToolSpec {
 
 /// Hints about a tool, with the meanings of the Model Context Protocol's tool annotations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the shape that MCP and the WIT give it"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "the shape that MCP and the WIT give it")]
 pub struct Annotations {
     pub title: Option<String>,
     pub read_only: bool,
@@ -279,12 +271,7 @@ pub struct ToolOutcome {
 impl ToolOutcome {
     /// An outcome that the host made, without anything having run.
     pub fn of(kind: OutcomeKind, text: impl Into<String>) -> Self {
-        Self {
-            kind,
-            text: text.into(),
-            structured: None,
-            usage: Usage::default(),
-        }
+        Self { kind, text: text.into(), structured: None, usage: Usage::default() }
     }
 
     pub fn is_error(&self) -> bool {
@@ -330,13 +317,11 @@ impl Fingerprint {
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a `String` cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// A call that waits for a human.
@@ -406,9 +391,7 @@ mod tests {
     fn names_split_in_one_way_only() {
         let name: ToolName = "clock__days-between".parse().unwrap();
         assert_eq!((name.plugin(), name.tool()), ("clock", "days-between"));
-        for bad in [
-            "clock", "a__b__c", "a_", "__b", "a___b", "A__b", "a__b ", "a.b__c", "a__",
-        ] {
+        for bad in ["clock", "a__b__c", "a_", "__b", "a___b", "A__b", "a__b ", "a.b__c", "a__"] {
             assert!(bad.parse::<ToolName>().is_err(), "{bad} must not be a name");
         }
         assert!(ToolName::new("p", &"t".repeat(61)).is_ok());
@@ -420,29 +403,15 @@ mod tests {
         let tool: ToolName = "notes__delete".parse().unwrap();
         let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
         let base = Fingerprint::of("d1", &tool, &parse(r#"{"a":1,"b":[2,{"x":1,"y":2}]}"#));
-        assert_eq!(
-            base,
-            Fingerprint::of("d1", &tool, &parse(r#"{ "b":[2,{"y":2,"x":1}], "a":1.0 }"#))
-        );
-        assert_ne!(
-            base,
-            Fingerprint::of("d2", &tool, &parse(r#"{"a":1,"b":[2,{"x":1,"y":2}]}"#))
-        );
-        assert_ne!(
-            base,
-            Fingerprint::of("d1", &tool, &json!({"a": 1, "b": [2, {"x": 1, "y": 3}]}))
-        );
+        assert_eq!(base, Fingerprint::of("d1", &tool, &parse(r#"{ "b":[2,{"y":2,"x":1}], "a":1.0 }"#)));
+        assert_ne!(base, Fingerprint::of("d2", &tool, &parse(r#"{"a":1,"b":[2,{"x":1,"y":2}]}"#)));
+        assert_ne!(base, Fingerprint::of("d1", &tool, &json!({"a": 1, "b": [2, {"x": 1, "y": 3}]})));
     }
 
     #[test]
     fn arguments_of_a_call_without_parameters_may_be_missing() {
         let call = |text: &str| {
-            ToolCall {
-                id: "c".into(),
-                name: "x".into(),
-                arguments: text.into(),
-            }
-            .parsed_arguments()
+            ToolCall { id: "c".into(), name: "x".into(), arguments: text.into() }.parsed_arguments()
         };
         assert_eq!(call(" "), Ok(json!({})));
         assert_eq!(call("null"), Ok(json!({})));

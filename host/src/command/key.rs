@@ -85,7 +85,9 @@ async fn list(args: StoreArgs) -> anyhow::Result<()> {
     let store = open(&args).await?;
     let keys = store.keys().await?;
     store.close().await;
-    say("ID                                    ROLE      ORG            USER           CREATED                   REVOKED                   LABEL")?;
+    say(
+        "ID                                    ROLE      ORG            USER           CREATED                   REVOKED                   LABEL",
+    )?;
     for key in keys {
         say(&format!(
             "{:<37} {:<9} {:<14} {:<14} {:<25} {:<25} {}",
@@ -105,7 +107,10 @@ async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     let store = open(&args.store).await?;
     let revoked = store.revoke_key(&KeyId::from(args.id), Clock::System.now()).await?;
     store.close().await;
-    anyhow::ensure!(revoked, "there is no such key, or it was revoked before; `holdfast key list` shows them");
+    anyhow::ensure!(
+        revoked,
+        "there is no such key, or it was revoked before; `holdfast key list` shows them"
+    );
     say("revoked")
 }
 

@@ -99,7 +99,8 @@ async fn inspect(args: InspectArgs) -> anyhow::Result<()> {
 
 async fn list(args: &ServerArgs) -> anyhow::Result<()> {
     let config = Config::load(args)?;
-    let registry = ToolRegistry::load_dir(&PluginHost::detached()?, &config.plugin_dir, &config.plugins).await;
+    let registry =
+        ToolRegistry::load_dir(&PluginHost::detached()?, &config.plugin_dir, &config.plugins).await;
     for plugin in registry.plugins() {
         let tools: Vec<&str> = plugin.specs().iter().map(|spec| spec.name.tool()).collect();
         say(&format!("{:<16} loaded  {}  {}", plugin.id(), &plugin.digest()[..12], tools.join(", ")))?;
@@ -115,7 +116,10 @@ fn describe(plugin: &Plugin) -> anyhow::Result<()> {
     say(&format!("digest   sha256:{}", plugin.digest()))?;
     say(&format!("size     {} KiB", plugin.size().div_ceil(1024)))?;
     let imports = plugin.imports();
-    say(&format!("imports  {}", if imports.is_empty() { "none beyond the base".to_owned() } else { imports.join(", ") }))?;
+    say(&format!(
+        "imports  {}",
+        if imports.is_empty() { "none beyond the base".to_owned() } else { imports.join(", ") }
+    ))?;
     for spec in plugin.specs() {
         let annotations = &spec.annotations;
         let hints: Vec<&str> = [

@@ -17,6 +17,9 @@ pub(super) async fn run(args: &ServerArgs) -> anyhow::Result<()> {
 
 pub(super) async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
     TcpListener::bind(config.listen).await.with_context(|| {
-        format!("cannot listen on {}: is another server running there? Choose another with --listen", config.listen)
+        format!(
+            "cannot listen on {}: is another server running there? Choose another with --listen",
+            config.listen
+        )
     })
 }

@@ -95,11 +95,13 @@ struct AgentTable {
 impl File {
     /// The error has the line, the column and the text there.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let table: FileTable = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let table: FileTable =
+            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         let mut agents: Vec<Agent> = Vec::new();
         for spanned in table.agents {
             let line = text.get(..spanned.span().start).unwrap_or_default().lines().count().max(1);
-            let agent = spanned.into_inner().into_agent().map_err(|message| format!("line {line}: {message}"))?;
+            let agent =
+                spanned.into_inner().into_agent().map_err(|message| format!("line {line}: {message}"))?;
             if agents.iter().any(|other| other.id == agent.id) {
                 return Err(format!("line {line}: there is another agent with the id `{}`", agent.id));
             }
@@ -147,8 +149,14 @@ impl AgentTable {
             max_steps: within(&self.id, "max_steps", self.max_steps, 1, 100)?.unwrap_or(default.max_steps),
             timeout_ms: within(&self.id, "timeout_ms", self.timeout_ms, 1, 86_400_000)?
                 .unwrap_or(default.timeout_ms),
-            approval_expiry_ms: within(&self.id, "approval_expiry_ms", self.approval_expiry_ms, 1, 31_536_000_000)?
-                .unwrap_or(default.approval_expiry_ms),
+            approval_expiry_ms: within(
+                &self.id,
+                "approval_expiry_ms",
+                self.approval_expiry_ms,
+                1,
+                31_536_000_000,
+            )?
+            .unwrap_or(default.approval_expiry_ms),
         };
         Ok(Agent {
             name: self.name.unwrap_or_else(|| self.id.clone()),

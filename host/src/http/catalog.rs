@@ -122,6 +122,12 @@ pub(super) struct PluginView {
     )
 )]
 pub(super) async fn models(State(app): State<App>, _principal: Principal) -> Json<Vec<ModelView>> {
+    let ready: BTreeMap<String, bool> = app
+        .models
+        .list()
+        .into_iter()
+        .map(|listed| (listed.provider, listed.has_key || !listed.needs_key))
+        .collect();
     let demo = ModelName { provider: DEMO.to_owned(), model: String::new() };
     let mut views: BTreeMap<String, ModelView> = BTreeMap::new();
     let named = app.agents.values().map(|agent| (agent.model.clone(), agent.vision));
@@ -129,7 +135,7 @@ pub(super) async fn models(State(app): State<App>, _principal: Principal) -> Jso
         let view = ModelView {
             id: name.to_string(),
             vision: vision.unwrap_or_else(|| app.models.reads_images(&name)),
-            ready: app.models.is_ready(&name),
+            ready: ready.get(&name.provider).copied().unwrap_or(false),
             provider: name.provider,
             model: name.model,
         };

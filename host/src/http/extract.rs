@@ -51,7 +51,10 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         if !is_json(&request) {
-            return Err(Problem::new(Kind::UnsupportedMediaType, "Send JSON with `Content-Type: application/json`."));
+            return Err(Problem::new(
+                Kind::UnsupportedMediaType,
+                "Send JSON with `Content-Type: application/json`.",
+            ));
         }
         let bytes = Bytes::from_request(request, app).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
@@ -68,8 +71,9 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // First as any JSON: the words for syntax errors are about the text, not about our types.
-    let json: serde_json::Value = serde_json::from_slice(bytes)
-        .map_err(|error| Problem::new(Kind::MalformedBody, format!("The body is not valid JSON: {error}.")))?;
+    let json: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| {
+        Problem::new(Kind::MalformedBody, format!("The body is not valid JSON: {error}."))
+    })?;
     if !json.is_object() {
         return Err(Problem::new(Kind::MalformedBody, "The body must be a JSON object."));
     }
@@ -89,7 +93,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 fn is_json(request: &Request) -> bool {
     let value = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = value.and_then(|value| value.split(';').next()).map(|value| value.trim().to_ascii_lowercase());
+    let essence =
+        value.and_then(|value| value.split(';').next()).map(|value| value.trim().to_ascii_lowercase());
     essence.is_some_and(|essence| {
         essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
     })
@@ -116,7 +121,10 @@ impl FromRequestParts<App> for IdempotencyKey {
         let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self { key: None, call }) };
         let key = value.to_str().unwrap_or_default().trim();
         if key.is_empty() || key.len() > 255 {
-            return Err(Problem::invalid_param("Idempotency-Key", "must have 1 to 255 visible ASCII characters"));
+            return Err(Problem::invalid_param(
+                "Idempotency-Key",
+                "must have 1 to 255 visible ASCII characters",
+            ));
         }
         Ok(Self { key: Some(key.to_owned()), call })
     }

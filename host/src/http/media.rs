@@ -64,7 +64,11 @@ impl MediaChecker {
     }
 
     /// All of it as bytes in base64, or a 400 that names what is wrong.
-    pub(super) async fn check(&self, items: Vec<MediaInput>, model_sees: bool) -> Result<Vec<Media>, Problem> {
+    pub(super) async fn check(
+        &self,
+        items: Vec<MediaInput>,
+        model_sees: bool,
+    ) -> Result<Vec<Media>, Problem> {
         if items.is_empty() {
             return Ok(Vec::new());
         }
@@ -76,7 +80,9 @@ impl MediaChecker {
         for (index, item) in items.into_iter().enumerate() {
             match self.check_one(item).await {
                 Ok(item) => media.push(item),
-                Err((field, message)) => invalid.push(InvalidParam::new(format!("media[{index}].{field}"), message)),
+                Err((field, message)) => {
+                    invalid.push(InvalidParam::new(format!("media[{index}].{field}"), message))
+                }
             }
         }
         if !invalid.is_empty() {
@@ -93,7 +99,8 @@ impl MediaChecker {
     async fn check_one(&self, item: MediaInput) -> Result<Media, (&'static str, String)> {
         let MediaInput { mime, data } = item;
         if !is_media_type(&mime) {
-            let message = "must be a media type that models read: image/…, audio/…, video/… or application/pdf";
+            let message =
+                "must be a media type that models read: image/…, audio/…, video/… or application/pdf";
             return Err(("type", message.to_owned()));
         }
         let base64 = if data.contains("://") {

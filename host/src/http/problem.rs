@@ -55,12 +55,16 @@ impl Kind {
             }
             Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "Authentication is required"),
             Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "This is not allowed"),
-            Self::ResourceNotFound => ("resource-not-found", StatusCode::NOT_FOUND, "There is no such object"),
+            Self::ResourceNotFound => {
+                ("resource-not-found", StatusCode::NOT_FOUND, "There is no such object")
+            }
             Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "There is nothing at this path"),
             Self::MethodNotAllowed => {
                 ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "This path does not take this method")
             }
-            Self::RunNotPaused => ("run-not-paused", StatusCode::CONFLICT, "The run does not wait for this decision"),
+            Self::RunNotPaused => {
+                ("run-not-paused", StatusCode::CONFLICT, "The run does not wait for this decision")
+            }
             Self::ApprovalExpired => ("approval-expired", StatusCode::GONE, "The approval has expired"),
             Self::IdempotencyKeyReuse => (
                 "idempotency-key-reuse",
@@ -78,9 +82,11 @@ impl Kind {
             Self::ServiceUnavailable => {
                 ("service-unavailable", StatusCode::SERVICE_UNAVAILABLE, "The server takes no new work now")
             }
-            Self::Internal => {
-                ("internal-server-error", StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong in the server")
-            }
+            Self::Internal => (
+                "internal-server-error",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong in the server",
+            ),
         }
     }
 }
@@ -129,7 +135,8 @@ impl Problem {
     }
 
     pub(crate) fn invalid(params: Vec<InvalidParam>) -> Self {
-        let detail = params.iter().map(|p| format!("{}: {}", p.field, p.message)).collect::<Vec<_>>().join("; ");
+        let detail =
+            params.iter().map(|p| format!("{}: {}", p.field, p.message)).collect::<Vec<_>>().join("; ");
         Self::new(Kind::InvalidRequest, detail).with("invalidParams", json!(params))
     }
 
@@ -142,7 +149,8 @@ impl Problem {
     }
 
     pub(crate) fn draining() -> Self {
-        let mut problem = Self::new(Kind::ServiceUnavailable, "The server is shutting down. Try again in a moment.");
+        let mut problem =
+            Self::new(Kind::ServiceUnavailable, "The server is shutting down. Try again in a moment.");
         problem.retry_after_s = Some(5);
         problem
     }
@@ -150,7 +158,10 @@ impl Problem {
     /// The cause goes to the log; the caller learns nothing but the request's id.
     pub(crate) fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = cause, "a request failed");
-        Self::new(Kind::Internal, "Something went wrong in the server. Its log has the reason, under this requestId.")
+        Self::new(
+            Kind::Internal,
+            "Something went wrong in the server. Its log has the reason, under this requestId.",
+        )
     }
 
     fn with(mut self, field: &str, value: Value) -> Self {
@@ -228,11 +239,14 @@ impl From<DecideError> for Problem {
                 "The run has no such approval. Its pending ones are in metadata.requiredActions.",
             ),
             DecideError::NotPaused { current } => {
-                let detail = format!("The run is {current}: there is nothing to decide, or it was decided otherwise.");
+                let detail =
+                    format!("The run is {current}: there is nothing to decide, or it was decided otherwise.");
                 Self::new(Kind::RunNotPaused, detail).with("currentStatus", json!(current))
             }
             DecideError::Expired(id) => {
-                let detail = format!("Nobody decided approval {id} in time. It counts as rejected, and the run goes on.");
+                let detail = format!(
+                    "Nobody decided approval {id} in time. It counts as rejected, and the run goes on."
+                );
                 Self::new(Kind::ApprovalExpired, detail)
             }
             DecideError::BadArguments(problem) => Self::invalid_param("arguments", problem),

@@ -164,7 +164,11 @@ impl From<&Run> for RunDetails {
             org_id: spec.owner.org.to_string(),
             input: spec.input.clone(),
             output: response.content.clone(),
-            required_action: response.metadata.required_action.as_ref().map(|action| json!(action).to_string()),
+            required_action: response
+                .metadata
+                .required_action
+                .as_ref()
+                .map(|action| json!(action).to_string()),
             created_at: times.created.to_string(),
             started_at: Some(times.created.to_string()),
             completed_at: times.completed.map(|at| at.to_string()),

@@ -217,7 +217,12 @@ struct RunOptions {
 const MAX_MESSAGE: usize = 1 << 20;
 
 impl RunRequest {
-    async fn into_new_run(self, app: &App, principal: &Principal, mut agent: Agent) -> Result<NewRun, Problem> {
+    async fn into_new_run(
+        self,
+        app: &App,
+        principal: &Principal,
+        mut agent: Agent,
+    ) -> Result<NewRun, Problem> {
         let mut invalid = Vec::new();
         if self.message.trim().is_empty() {
             invalid.push(InvalidParam::new("message", "must not be blank"));
@@ -228,7 +233,10 @@ impl RunRequest {
             None => app.ids.next(),
             Some(Ok(uuid)) => SessionId::from(uuid),
             Some(Err(_)) => {
-                invalid.push(InvalidParam::new("sessionId", "must be a UUID; leave it out to start a new session"));
+                invalid.push(InvalidParam::new(
+                    "sessionId",
+                    "must be a UUID; leave it out to start a new session",
+                ));
                 app.ids.next()
             }
         };
@@ -237,9 +245,18 @@ impl RunRequest {
         if !invalid.is_empty() {
             return Err(Problem::invalid(invalid));
         }
-        let media = app.media.check(self.media.unwrap_or_default(), app.models.reads_images(&agent)).await?;
+        let sees = agent.vision.unwrap_or_else(|| app.models.reads_images(&agent.model));
+        let media = app.media.check(self.media.unwrap_or_default(), sees).await?;
         let generate_followups = self.generate_followups.unwrap_or(false);
-        Ok(NewRun { id: app.ids.next(), session, owner, agent, input: self.message, media, generate_followups })
+        Ok(NewRun {
+            id: app.ids.next(),
+            session,
+            owner,
+            agent,
+            input: self.message,
+            media,
+            generate_followups,
+        })
     }
 }
 
@@ -251,7 +268,8 @@ fn owner(
 ) -> Result<Owner, Problem> {
     for (field, value) in [("userId", &user), ("orgId", &org)] {
         if value.as_ref().is_some_and(|value| value.trim().is_empty() || value.len() > 255) {
-            invalid.push(InvalidParam::new(field, "must have 1 to 255 characters; leave it out for your own"));
+            invalid
+                .push(InvalidParam::new(field, "must have 1 to 255 characters; leave it out for your own"));
         }
     }
     let owner = Owner {
@@ -259,7 +277,10 @@ fn owner(
         user: user.map_or_else(|| principal.owner.user.clone(), UserId::from),
     };
     if !principal.sees(&owner) {
-        return Err(Problem::new(Kind::Forbidden, "Your key is bound to another organisation. Leave orgId out."));
+        return Err(Problem::new(
+            Kind::Forbidden,
+            "Your key is bound to another organisation. Leave orgId out.",
+        ));
     }
     if !principal.acts_for(&owner) {
         let detail = "Running an agent for another user needs the role admin. Leave userId out.";
@@ -271,10 +292,9 @@ fn owner(
 impl RunOptions {
     fn apply(self, app: &App, agent: &mut Agent, invalid: &mut Vec<InvalidParam>) {
         if let Some(name) = self.model {
-            let checked = name
-                .parse::<ModelName>()
-                .map_err(|error| error.to_string())
-                .and_then(|model| app.models.check(&model).map(|()| model).map_err(|error| error.to_string()));
+            let checked = name.parse::<ModelName>().map_err(|error| error.to_string()).and_then(|model| {
+                app.models.check(&model).map(|()| model).map_err(|error| error.to_string())
+            });
             match checked {
                 Ok(model) => {
                     // What the operator said about the agent's own model does not hold for another.

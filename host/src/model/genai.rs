@@ -74,10 +74,7 @@ impl Model for Genai {
         }
         let model = ModelIden::new(self.kind, request.model.model.as_str());
         let options = request::options(request);
-        let answer = self
-            .client
-            .exec_chat(model, request::chat(request), Some(&options))
-            .await;
+        let answer = self.client.exec_chat(model, request::chat(request), Some(&options)).await;
         let reply = match answer {
             Ok(response) => reply::read(&response, self.kind),
             Err(error) => failure::read(error, &self.provider),

@@ -102,11 +102,7 @@ impl MockProvider {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self {
-            shared,
-            address,
-            server,
-        }
+        Self { shared, address, server }
     }
 
     pub(super) fn provider(&self, path: &str) -> Provider {
@@ -145,10 +141,7 @@ pub(super) fn request(text: &str) -> Request {
     Request {
         model: "mock::m".parse().unwrap(),
         system: String::new(),
-        messages: vec![crate::session::Message::User {
-            text: text.to_owned(),
-            media: Vec::new(),
-        }],
+        messages: vec![crate::session::Message::User { text: text.to_owned(), media: Vec::new() }],
         tools: Vec::new(),
         temperature: None,
         top_p: None,
@@ -179,11 +172,7 @@ async fn answer(
     shared.arrived.notify_one();
     let answer = {
         let mut answers = shared.answers.lock().unwrap();
-        if answers.len() > 1 {
-            answers.pop_front().unwrap()
-        } else {
-            answers[0].clone()
-        }
+        if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() }
     };
     let mut departure = Departure(Arc::clone(&shared), false);
     tokio::time::sleep(answer.delay).await;

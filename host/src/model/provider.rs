@@ -55,10 +55,7 @@ impl Provider {
 
     /// The key, if it is more than blanks.
     pub(super) fn key(&self) -> Option<&str> {
-        self.api_key
-            .as_deref()
-            .map(str::trim)
-            .filter(|key| !key.is_empty())
+        self.api_key.as_deref().map(str::trim).filter(|key| !key.is_empty())
     }
 
     /// A server on this machine: it needs no key, and no proxy leads there.
@@ -78,9 +75,7 @@ impl Provider {
             None => match adapter_named(name) {
                 Some(kind) => Ok(kind),
                 None if self.base_url.is_some() => Ok(AdapterKind::OpenAI),
-                None => Err(unknown(&format!(
-                    "provider `{name}` has no base_url, and its name is not"
-                ))),
+                None => Err(unknown(&format!("provider `{name}` has no base_url, and its name is not"))),
             },
         }
     }
@@ -121,10 +116,7 @@ pub(super) fn key_hint(provider: &str) -> String {
 
 /// The providers that genai knows by name.
 pub fn known_providers() -> impl Iterator<Item = &'static str> {
-    AdapterKind::all()
-        .iter()
-        .filter(|kind| usable(**kind))
-        .map(AdapterKind::as_lower_str)
+    AdapterKind::all().iter().filter(|kind| usable(**kind)).map(AdapterKind::as_lower_str)
 }
 
 fn adapter_named(name: &str) -> Option<AdapterKind> {
@@ -202,10 +194,7 @@ mod tests {
     use super::*;
 
     fn at(url: &str) -> Provider {
-        Provider {
-            base_url: Some(url.parse().unwrap()),
-            ..Provider::default()
-        }
+        Provider { base_url: Some(url.parse().unwrap()), ..Provider::default() }
     }
 
     #[test]
@@ -214,21 +203,13 @@ mod tests {
             (AdapterKind::OpenAI, "http://h:1/v1", "http://h:1/v1/"),
             (AdapterKind::OpenAI, "http://h:1/v1/", "http://h:1/v1/"),
             (AdapterKind::OpenAI, "http://h:1", "http://h:1/v1/"),
-            (
-                AdapterKind::OpenAI,
-                "http://h:1/api/v3?x=1",
-                "http://h:1/api/v3/?x=1",
-            ),
+            (AdapterKind::OpenAI, "http://h:1/api/v3?x=1", "http://h:1/api/v3/?x=1"),
             (AdapterKind::Anthropic, "http://h:1", "http://h:1/v1/"),
             (AdapterKind::Gemini, "http://h:1/", "http://h:1/v1beta/"),
             (AdapterKind::Ollama, "http://h:1/v1", "http://h:1/"),
             (AdapterKind::Ollama, "http://h:1", "http://h:1/"),
         ] {
-            assert_eq!(
-                at(given).endpoint(kind).as_deref(),
-                Some(wanted),
-                "{kind:?} {given}"
-            );
+            assert_eq!(at(given).endpoint(kind).as_deref(), Some(wanted), "{kind:?} {given}");
         }
     }
 
@@ -239,10 +220,7 @@ mod tests {
         assert_eq!(at("http://h/v1").adapter("my-gpu-box"), Ok(AdapterKind::OpenAI));
         let error = none.adapter("my-gpu-box").unwrap_err().to_string();
         assert!(error.starts_with("provider `my-gpu-box` has no base_url") && error.contains("openai, "));
-        let wrong = Provider {
-            adapter: Some("vertex".to_owned()),
-            ..none
-        };
+        let wrong = Provider { adapter: Some("vertex".to_owned()), ..none };
         assert!(wrong.adapter("x").unwrap_err().to_string().contains("`vertex`"));
     }
 
@@ -261,19 +239,10 @@ mod tests {
 
     #[test]
     fn loopback_is_recognised_in_all_its_spellings() {
-        for here in [
-            "http://127.0.0.1:1",
-            "http://localhost",
-            "http://[::1]:8/v1",
-            "http://a.localhost",
-        ] {
+        for here in ["http://127.0.0.1:1", "http://localhost", "http://[::1]:8/v1", "http://a.localhost"] {
             assert!(at(here).on_loopback(), "{here}");
         }
-        for there in [
-            "http://10.0.0.1",
-            "https://localhost.example.com",
-            "http://[2001:db8::1]",
-        ] {
+        for there in ["http://10.0.0.1", "https://localhost.example.com", "http://[2001:db8::1]"] {
             assert!(!at(there).on_loopback(), "{there}");
         }
     }
@@ -297,11 +266,7 @@ mod tests {
         let provider: Provider = serde_json::from_str(text).unwrap();
         let shown = format!("{provider:?}");
         assert!(!shown.contains("secret"), "{shown}");
-        for wrong in [
-            r#"{"api_keys": "x"}"#,
-            r#"{"base_url": "h:1"}"#,
-            r#"{"base_url": "/v1"}"#,
-        ] {
+        for wrong in [r#"{"api_keys": "x"}"#, r#"{"base_url": "h:1"}"#, r#"{"base_url": "/v1"}"#] {
             assert!(serde_json::from_str::<Provider>(wrong).is_err(), "{wrong}");
         }
     }

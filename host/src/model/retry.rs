@@ -100,18 +100,12 @@ mod tests {
     use super::*;
 
     fn limited(retry_after_ms: Option<u64>) -> ModelError {
-        ModelError::RateLimited {
-            message: "slow down".to_owned(),
-            retry_after_ms,
-        }
+        ModelError::RateLimited { message: "slow down".to_owned(), retry_after_ms }
     }
 
     #[test]
     fn waits_grow_and_end() {
-        let unavailable = ModelError::Unavailable {
-            message: "HTTP 500".to_owned(),
-            retry_after_ms: None,
-        };
+        let unavailable = ModelError::Unavailable { message: "HTTP 500".to_owned(), retry_after_ms: None };
         let malformed = ModelError::Malformed("no".to_owned());
         let refused = ModelError::Refused("no".to_owned());
         let ms = |ms| Ok(Duration::from_millis(ms));
@@ -125,27 +119,16 @@ mod tests {
             (&limited(None), 5, Err(GiveUp::Attempts(5))),
             (&limited(Some(2000)), 1, ms(2050)),
             (&limited(Some(60_000)), 1, ms(60_050)),
-            (
-                &limited(Some(61_000)),
-                1,
-                Err(GiveUp::Wait(Duration::from_secs(61))),
-            ),
+            (&limited(Some(61_000)), 1, Err(GiveUp::Wait(Duration::from_secs(61)))),
             (&refused, 1, Err(GiveUp::Hopeless)),
         ] {
-            assert_eq!(
-                wait_before_next(error, attempt, 0.5),
-                expected,
-                "{error:?} {attempt}"
-            );
+            assert_eq!(wait_before_next(error, attempt, 0.5), expected, "{error:?} {attempt}");
         }
     }
 
     #[test]
     fn giving_up_says_why() {
         let text = give_up(limited(None), &GiveUp::Wait(Duration::from_secs(90))).to_string();
-        assert!(
-            text.contains("slow down (the provider asks for a wait of 90 s"),
-            "{text}"
-        );
+        assert!(text.contains("slow down (the provider asks for a wait of 90 s"), "{text}");
     }
 }

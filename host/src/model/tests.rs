@@ -13,10 +13,7 @@ struct Scripted {
 
 impl Scripted {
     fn new(answers: Vec<Result<Reply, ModelError>>) -> Arc<Self> {
-        Arc::new(Self {
-            answers,
-            calls: AtomicU32::new(0),
-        })
+        Arc::new(Self { answers, calls: AtomicU32::new(0) })
     }
 
     fn calls(&self) -> u32 {
@@ -37,24 +34,15 @@ fn none() -> Models {
 }
 
 fn unavailable() -> ModelError {
-    ModelError::Unavailable {
-        message: "HTTP 500".to_owned(),
-        retry_after_ms: None,
-    }
+    ModelError::Unavailable { message: "HTTP 500".to_owned(), retry_after_ms: None }
 }
 
 fn limited(retry_after_ms: u64) -> ModelError {
-    ModelError::RateLimited {
-        message: "HTTP 429".to_owned(),
-        retry_after_ms: Some(retry_after_ms),
-    }
+    ModelError::RateLimited { message: "HTTP 429".to_owned(), retry_after_ms: Some(retry_after_ms) }
 }
 
 fn said(text: &str) -> Reply {
-    Reply {
-        content: text.to_owned(),
-        ..Reply::default()
-    }
+    Reply { content: text.to_owned(), ..Reply::default() }
 }
 
 /// The outcome, how many attempts, and how long it took on the paused clock.
@@ -70,10 +58,7 @@ async fn ask(answers: Vec<Result<Reply, ModelError>>) -> (Result<Reply, ModelErr
 async fn a_failing_provider_is_asked_three_times() {
     let (result, calls, took) = ask(vec![Err(unavailable()), Err(unavailable()), Ok(said("ok"))]).await;
     assert_eq!((result, calls), (Ok(said("ok")), 3));
-    assert!(
-        took >= Duration::from_millis(1125) && took <= Duration::from_millis(1900),
-        "{took:?}"
-    );
+    assert!(took >= Duration::from_millis(1125) && took <= Duration::from_millis(1900), "{took:?}");
 
     let (result, calls, _) = ask(vec![Err(unavailable())]).await;
     let text = "the model provider failed: HTTP 500 (after 3 attempts)";
@@ -84,10 +69,7 @@ async fn a_failing_provider_is_asked_three_times() {
 async fn a_rate_limit_is_waited_out_five_times_and_not_for_ever() {
     let (result, calls, took) = ask(vec![Err(limited(20_000)), Ok(said("ok"))]).await;
     assert_eq!((result, calls), (Ok(said("ok")), 2));
-    assert!(
-        took >= Duration::from_secs(20) && took < Duration::from_millis(20_200),
-        "{took:?}"
-    );
+    assert!(took >= Duration::from_secs(20) && took < Duration::from_millis(20_200), "{took:?}");
 
     let (result, calls, _) = ask(vec![Err(limited(10))]).await;
     assert!(matches!(result, Err(ModelError::RateLimited { .. })));
@@ -101,10 +83,7 @@ async fn a_rate_limit_is_waited_out_five_times_and_not_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_get_better_is_asked_once() {
-    for error in [
-        ModelError::Refused("no".to_owned()),
-        ModelError::ContextOverflow("long".to_owned()),
-    ] {
+    for error in [ModelError::Refused("no".to_owned()), ModelError::ContextOverflow("long".to_owned())] {
         let (result, calls, _) = ask(vec![Err(error.clone())]).await;
         assert_eq!((result, calls), (Err(error), 1));
     }
@@ -122,10 +101,7 @@ async fn retries_work_through_http_too() {
 async fn replies_are_cleaned() {
     let server = MockProvider::start([Answer::text("<think>\nhm\n</think>\n\n42")]).await;
     let reply = server.models().reply(&request("hi")).await.unwrap();
-    assert_eq!(
-        (reply.content.as_str(), reply.reasoning.as_deref()),
-        ("42", Some("hm"))
-    );
+    assert_eq!((reply.content.as_str(), reply.reasoning.as_deref()), ("42", Some("hm")));
 }
 
 #[tokio::test]
@@ -137,10 +113,7 @@ async fn a_missing_key_is_said_with_the_way_out() {
             "No API key configured for provider openai: set OPENAI_API_KEY or providers.openai.api_key_env in \
              holdfast.toml",
         ),
-        (
-            "lab::x",
-            "No API key configured for provider lab: set providers.lab.api_key_env in holdfast.toml",
-        ),
+        ("lab::x", "No API key configured for provider lab: set providers.lab.api_key_env in holdfast.toml"),
     ] {
         ask.model = model.parse().unwrap();
         let provider = Provider {
@@ -150,10 +123,7 @@ async fn a_missing_key_is_said_with_the_way_out() {
         };
         let error = models("lab", provider).reply(&ask).await.unwrap_err();
         let failure = Failure::from(error);
-        assert_eq!(
-            (failure.kind, failure.message.as_str()),
-            (FailureKind::NoApiKey, expected)
-        );
+        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::NoApiKey, expected));
     }
 }
 
@@ -178,11 +148,8 @@ fn names_are_checked_without_asking() {
 
 #[test]
 fn providers_are_listed_without_their_secrets() {
-    let provider = Provider {
-        api_key: Some("secret".to_owned()),
-        vision: Some(false),
-        ..Provider::default()
-    };
+    let provider =
+        Provider { api_key: Some("secret".to_owned()), vision: Some(false), ..Provider::default() };
     let models = models("openai", provider);
     let expected = serde_json::json!([
         {"provider": "demo", "hasKey": false, "needsKey": false},
@@ -191,12 +158,7 @@ fn providers_are_listed_without_their_secrets() {
     assert_eq!(serde_json::to_value(models.list()).unwrap(), expected);
     let reads = |name: &str| models.reads_images(&name.parse().unwrap());
     assert_eq!(
-        [
-            reads("demo"),
-            reads("openai::gpt-4o"),
-            reads("anthropic::claude-x"),
-            reads("groq::qwen-coder")
-        ],
+        [reads("demo"), reads("openai::gpt-4o"), reads("anthropic::claude-x"), reads("groq::qwen-coder")],
         [false, false, true, false]
     );
 }

@@ -25,10 +25,8 @@ pub(super) fn clean(mut reply: Reply) -> Reply {
         }
     }
     let known = reply.reasoning.take().into_iter().chain(thoughts);
-    let parts: Vec<String> = known
-        .map(|text| text.trim().to_owned())
-        .filter(|text| !text.is_empty())
-        .collect();
+    let parts: Vec<String> =
+        known.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect();
     reply.reasoning = (!parts.is_empty()).then(|| parts.join("\n\n"));
     reply
 }
@@ -88,10 +86,7 @@ mod tests {
             ("<think></think>\n\nAnswer", "Answer", None),
             ("Write <think> to start.", "Write <think> to start.", None),
         ] {
-            let reply = clean(Reply {
-                content: content.to_owned(),
-                ..Reply::default()
-            });
+            let reply = clean(Reply { content: content.to_owned(), ..Reply::default() });
             assert_eq!(reply.content, expected, "{content:?}");
             assert_eq!(reply.reasoning.as_deref(), reasoning, "{content:?}");
         }
@@ -109,11 +104,8 @@ mod tests {
 
     #[test]
     fn tool_names_lose_blanks_and_nothing_else() {
-        let call = |name: &str| ToolCall {
-            id: "c".into(),
-            name: name.to_owned(),
-            arguments: "{}".to_owned(),
-        };
+        let call =
+            |name: &str| ToolCall { id: "c".into(), name: name.to_owned(), arguments: "{}".to_owned() };
         let reply = clean(Reply {
             tool_calls: vec![call(" notes__add\n"), call("functions.notes__add")],
             ..Reply::default()

@@ -22,25 +22,17 @@ impl Run {
                 self.attempt = *attempt;
                 self.change_calls(|record| {
                     if let CallState::Started { attempt, approved } = &record.state {
-                        record.state = CallState::InDoubt {
-                            attempt: *attempt,
-                            approved: approved.clone(),
-                        };
+                        record.state = CallState::InDoubt { attempt: *attempt, approved: approved.clone() };
                     }
                 });
             }
             RunEvent::Replied { reply } => {
                 self.model_calls += 1;
                 self.tokens.add(reply.tokens);
-                let requested = |call: &ToolCall| CallRecord {
-                    call: call.clone(),
-                    state: CallState::Requested,
-                };
+                let requested =
+                    |call: &ToolCall| CallRecord { call: call.clone(), state: CallState::Requested };
                 let calls = reply.tool_calls.iter().map(requested).collect();
-                self.turns.push(Turn {
-                    reply: Reply::clone(reply),
-                    calls,
-                });
+                self.turns.push(Turn { reply: Reply::clone(reply), calls });
             }
             RunEvent::CallStarted { call_id, attempt } => self.change_call(call_id, |record| {
                 let approved = match &record.state {
@@ -51,20 +43,10 @@ impl Run {
                     | CallState::Started { .. }
                     | CallState::Finished { .. } => None,
                 };
-                record.state = CallState::Started {
-                    attempt: *attempt,
-                    approved,
-                };
+                record.state = CallState::Started { attempt: *attempt, approved };
             }),
-            RunEvent::CallFinished {
-                call_id,
-                outcome,
-                duration_ms,
-            } => self.change_call(call_id, |record| {
-                record.state = CallState::Finished {
-                    outcome: outcome.clone(),
-                    duration_ms: *duration_ms,
-                };
+            RunEvent::CallFinished { call_id, outcome, duration_ms } => self.change_call(call_id, |record| {
+                record.state = CallState::Finished { outcome: outcome.clone(), duration_ms: *duration_ms };
             }),
             RunEvent::Paused { approvals } => {
                 for approval in approvals {
@@ -72,9 +54,7 @@ impl Run {
                 }
                 self.asked.extend_from_slice(approvals);
                 self.decided_before = self.decided.len();
-                self.status = RunStatus::Paused {
-                    pending: approvals.clone(),
-                };
+                self.status = RunStatus::Paused { pending: approvals.clone() };
             }
             RunEvent::Decided(decided) => self.apply_decision(decided),
             RunEvent::FollowupsSuggested { questions, tokens } => {
@@ -83,19 +63,10 @@ impl Run {
                 self.followups.clone_from(questions);
             }
             RunEvent::Completed => {
-                let output = self
-                    .turns
-                    .last()
-                    .map(|turn| turn.reply.content.clone())
-                    .unwrap_or_default();
+                let output = self.turns.last().map(|turn| turn.reply.content.clone()).unwrap_or_default();
                 self.end(RunStatus::Completed { output }, at);
             }
-            RunEvent::Failed { failure } => self.end(
-                RunStatus::Failed {
-                    failure: failure.clone(),
-                },
-                at,
-            ),
+            RunEvent::Failed { failure } => self.end(RunStatus::Failed { failure: failure.clone() }, at),
             RunEvent::Cancelled { by } => self.end(RunStatus::Cancelled { by: by.clone() }, at),
         }
     }
@@ -104,10 +75,7 @@ impl Run {
         let RunStatus::Paused { pending } = &mut self.status else {
             return;
         };
-        let Some(index) = pending
-            .iter()
-            .position(|approval| approval.id == decided.approval_id)
-        else {
+        let Some(index) = pending.iter().position(|approval| approval.id == decided.approval_id) else {
             return;
         };
         let approval = pending.remove(index);
@@ -117,17 +85,11 @@ impl Run {
         self.decided.push(decided.clone());
         self.change_call(&approval.call.id, |record| match &decided.decision {
             Decision::Approve { edited: None, .. } => {
-                record.state = CallState::Approved {
-                    fingerprint: approval.fingerprint.clone(),
-                };
+                record.state = CallState::Approved { fingerprint: approval.fingerprint.clone() };
             }
-            Decision::Approve {
-                edited: Some(edited), ..
-            } => {
+            Decision::Approve { edited: Some(edited), .. } => {
                 record.call.arguments = edited.arguments.to_string();
-                record.state = CallState::Approved {
-                    fingerprint: edited.fingerprint.clone(),
-                };
+                record.state = CallState::Approved { fingerprint: edited.fingerprint.clone() };
             }
             Decision::Reject { comment } => {
                 record.state = rejected(comment.as_deref(), "A human rejected this call")
@@ -143,10 +105,7 @@ impl Run {
             if let CallState::Started { .. } = record.state {
                 let text = "The run ended before this call reported.";
                 let outcome = Box::new(ToolOutcome::of(OutcomeKind::Cancelled, text));
-                record.state = CallState::Finished {
-                    outcome,
-                    duration_ms: 0,
-                };
+                record.state = CallState::Finished { outcome, duration_ms: 0 };
             }
         });
     }
@@ -171,8 +130,5 @@ fn rejected(comment: Option<&str>, what: &str) -> CallState {
         Some(comment) => format!("{what}. It did not run. Their comment: {comment}"),
         None => format!("{what}. It did not run."),
     };
-    CallState::Finished {
-        outcome: Box::new(ToolOutcome::of(OutcomeKind::Rejected, text)),
-        duration_ms: 0,
-    }
+    CallState::Finished { outcome: Box::new(ToolOutcome::of(OutcomeKind::Rejected, text)), duration_ms: 0 }
 }

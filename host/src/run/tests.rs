@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::agent::{Agent, ModelName, Options};
 use crate::session::Owner;
-use crate::tool::{EditedArguments, ToolName};
+use crate::tool::{EditedArguments, OutcomeKind, ToolName};
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(ms)
@@ -38,7 +38,8 @@ fn new_run() -> Run {
 }
 
 fn reply(calls: &[&str]) -> Reply {
-    let call = |id: &&str| ToolCall { id: (**id).into(), name: "p__t".to_owned(), arguments: "{}".to_owned() };
+    let call =
+        |id: &&str| ToolCall { id: (**id).into(), name: "p__t".to_owned(), arguments: "{}".to_owned() };
     let content = if calls.is_empty() { "done" } else { "" };
     Reply { content: content.to_owned(), tool_calls: calls.iter().map(call).collect(), ..Reply::default() }
 }
@@ -81,7 +82,8 @@ fn show(run: &Run) -> String {
     let step = match run.step() {
         Step::CallModel => "call the model".to_owned(),
         Step::CallTools(due) => {
-            let due: Vec<String> = due.iter().map(|d| format!("{} {:?}", d.call.id, kind(&d.standing))).collect();
+            let due: Vec<String> =
+                due.iter().map(|d| format!("{} {:?}", d.call.id, kind(&d.standing))).collect();
             format!("call {}", due.join(", "))
         }
         Step::SuggestFollowups => "suggest follow-ups".to_owned(),

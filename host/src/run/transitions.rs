@@ -12,12 +12,7 @@ impl Run {
     pub fn replied(&mut self, reply: Reply, at: Timestamp) -> Result<(), InvalidTransition> {
         self.check_running()?;
         let last = reply.tool_calls.is_empty();
-        self.record(
-            at,
-            RunEvent::Replied {
-                reply: Box::new(reply),
-            },
-        );
+        self.record(at, RunEvent::Replied { reply: Box::new(reply) });
         if last && !self.new.generate_followups {
             self.record(at, RunEvent::Completed);
         }
@@ -46,13 +41,7 @@ impl Run {
                 return Err(InvalidTransition::WrongCall(call.clone()));
             }
         };
-        self.record(
-            at,
-            RunEvent::CallStarted {
-                call_id: call.clone(),
-                attempt,
-            },
-        );
+        self.record(at, RunEvent::CallStarted { call_id: call.clone(), attempt });
         Ok(attempt)
     }
 
@@ -77,14 +66,7 @@ impl Run {
             ) => {}
         }
         let outcome = Box::new(outcome);
-        self.record(
-            at,
-            RunEvent::CallFinished {
-                call_id: call.clone(),
-                outcome,
-                duration_ms,
-            },
-        );
+        self.record(at, RunEvent::CallFinished { call_id: call.clone(), outcome, duration_ms });
         Ok(())
     }
 
@@ -107,9 +89,7 @@ impl Run {
     /// All decisions take effect, or none. The run goes on when none is pending any more.
     pub fn decide(&mut self, decisions: Vec<Decided>, at: Timestamp) -> Result<(), InvalidTransition> {
         let RunStatus::Paused { pending } = &self.status else {
-            return Err(InvalidTransition::WrongStatus {
-                status: self.status.word(),
-            });
+            return Err(InvalidTransition::WrongStatus { status: self.status.word() });
         };
         for decided in &decisions {
             if !pending.iter().any(|approval| approval.id == decided.approval_id) {
@@ -131,9 +111,7 @@ impl Run {
     /// Legal until the run has ended; the first reason stays.
     pub fn cancel(&mut self, by: UserId, at: Timestamp) -> Result<(), InvalidTransition> {
         if self.status.is_terminal() {
-            return Err(InvalidTransition::WrongStatus {
-                status: self.status.word(),
-            });
+            return Err(InvalidTransition::WrongStatus { status: self.status.word() });
         }
         self.record(at, RunEvent::Cancelled { by });
         Ok(())
@@ -153,27 +131,18 @@ impl Run {
             RunStatus::Paused { .. }
             | RunStatus::Completed { .. }
             | RunStatus::Failed { .. }
-            | RunStatus::Cancelled { .. } => Err(InvalidTransition::WrongStatus {
-                status: self.status.word(),
-            }),
+            | RunStatus::Cancelled { .. } => {
+                Err(InvalidTransition::WrongStatus { status: self.status.word() })
+            }
         }
     }
 
     fn call_state(&self, id: &CallId) -> Option<&CallState> {
-        self.turns
-            .last()?
-            .calls
-            .iter()
-            .find(|record| record.call.id == *id)
-            .map(|record| &record.state)
+        self.turns.last()?.calls.iter().find(|record| record.call.id == *id).map(|record| &record.state)
     }
 
     fn record(&mut self, at: Timestamp, event: RunEvent) {
         self.apply(at, &event);
-        self.unsaved.push(Recorded {
-            seq: self.version,
-            at,
-            event,
-        });
+        self.unsaved.push(Recorded { seq: self.version, at, event });
     }
 }

@@ -80,7 +80,12 @@ impl Runner {
     }
 
     /// False: somebody else changed the run first; look again.
-    async fn record(&self, mut run: Run, decisions: Vec<Decided>, request: &DecideRequest) -> Result<bool, DecideError> {
+    async fn record(
+        &self,
+        mut run: Run,
+        decisions: Vec<Decided>,
+        request: &DecideRequest,
+    ) -> Result<bool, DecideError> {
         let present = self.presence.enter(&run.spec().id);
         if run.decide(decisions, self.clock.now()).is_err() {
             return Err(DecideError::NotPaused { current: run.status().word() });

@@ -14,7 +14,7 @@ use super::Runner;
 use super::presence::Present;
 use crate::event::{Failure, FailureKind};
 use crate::id::CallId;
-use crate::model::{ModelError, Request};
+use crate::model::Request;
 use crate::run::{InvalidTransition, Run, Step, budget_exceeded};
 use crate::session::{Message, PastTurn, Reply, Tokens};
 use crate::store::StoreError;
@@ -41,7 +41,8 @@ impl Runner {
         let span = tracing::info_span!("run", run.id = %id, agent.id = %run.spec().agent.id);
         async {
             let remaining = run.spec().agent.options.timeout_ms.saturating_sub(run.times().active_ms);
-            let work = tokio::time::timeout(Duration::from_millis(remaining), self.advance(&mut run, &present));
+            let work =
+                tokio::time::timeout(Duration::from_millis(remaining), self.advance(&mut run, &present));
             let result = tokio::select! {
                 biased;
                 () = present.cancelled().cancelled() => return,
@@ -110,9 +111,10 @@ impl Runner {
     /// Asks for next questions. A failure is not the run's: it has its answer already.
     async fn suggest_followups(&self, run: &mut Run, history: &[PastTurn]) -> Result<(), DriveError> {
         let mut request = request(run, history);
-        request.system = "Suggest follow-up questions the user may want to ask next. Answer with a JSON array of up \
+        request.system =
+            "Suggest follow-up questions the user may want to ask next. Answer with a JSON array of up \
                           to 3 short strings and nothing else."
-            .to_owned();
+                .to_owned();
         let text = "Which follow-up questions could I ask next? Answer with a JSON array of strings only.";
         request.messages.push(Message::User { text: text.to_owned(), media: Vec::new() });
         let (questions, tokens) = match self.models.reply(&request).await {
@@ -155,7 +157,8 @@ fn request(run: &Run, history: &[PastTurn]) -> Request {
 
 /// Models wrap the array in prose or a code fence.
 fn questions(text: &str) -> Vec<String> {
-    let array = text.find('[').zip(text.rfind(']')).and_then(|(from, to)| text.get(from..=to)).unwrap_or_default();
+    let array =
+        text.find('[').zip(text.rfind(']')).and_then(|(from, to)| text.get(from..=to)).unwrap_or_default();
     let strings: Vec<String> = serde_json::from_str(array).unwrap_or_default();
     strings.into_iter().map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).take(FOLLOWUPS).collect()
 }

@@ -49,7 +49,10 @@ impl Runner {
                 _ = ticks.tick() => {}
             }
             if let Err(error) = self.expire_due().await {
-                tracing::error!(error = &error as &dyn std::error::Error, "cannot expire approvals; trying again");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot expire approvals; trying again"
+                );
             }
         }
     }

@@ -162,7 +162,11 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
         Standing::Approved(_) => Verdict::Answer(unavailable()),
         Standing::InDoubt { approved, .. } => {
             let same = approved.as_ref().is_none_or(|approved| *approved == fingerprint);
-            if spec.annotations.repeatable() && same { run(arguments) } else { Verdict::Lost(spec.name.clone()) }
+            if spec.annotations.repeatable() && same {
+                run(arguments)
+            } else {
+                Verdict::Lost(spec.name.clone())
+            }
         }
     }
 }

@@ -42,11 +42,7 @@ pub(super) async fn find<D: Dialect>(
     let row = sql
         .row(
             "select request, run_id from idempotency_keys where org_id = $1 and user_id = $2 and key = $3",
-            &[
-                claim.org.as_str().into(),
-                claim.user.as_str().into(),
-                claim.key.as_str().into(),
-            ],
+            &[claim.org.as_str().into(), claim.user.as_str().into(), claim.key.as_str().into()],
         )
         .await?;
     let Some(row) = row else { return Ok(None) };

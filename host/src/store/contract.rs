@@ -127,10 +127,7 @@ impl Home {
 }
 
 fn owner(user: &str) -> Owner {
-    Owner {
-        org: OrgId::from("default"),
-        user: UserId::from(user),
-    }
+    Owner { org: OrgId::from("default"), user: UserId::from(user) }
 }
 
 fn agent(id: &str) -> Agent {
@@ -148,11 +145,7 @@ fn agent(id: &str) -> Agent {
 }
 
 fn call(name: &str) -> ToolCall {
-    ToolCall {
-        id: name.into(),
-        name: "notes__delete".to_owned(),
-        arguments: r#"{"id": 1}"#.to_owned(),
-    }
+    ToolCall { id: name.into(), name: "notes__delete".to_owned(), arguments: r#"{"id": 1}"#.to_owned() }
 }
 
 fn asking(tool_calls: Vec<ToolCall>) -> Reply {
@@ -160,29 +153,19 @@ fn asking(tool_calls: Vec<ToolCall>) -> Reply {
         tool_calls,
         reasoning: Some("I have to look.".to_owned()),
         signatures: vec!["opaque".to_owned()],
-        tokens: Tokens {
-            input: Some(10),
-            output: Some(5),
-            reasoning: None,
-        },
+        tokens: Tokens { input: Some(10), output: Some(5), reasoning: None },
         ..Reply::default()
     }
 }
 
 fn answer(content: &str) -> Reply {
-    Reply {
-        content: content.to_owned(),
-        ..Reply::default()
-    }
+    Reply { content: content.to_owned(), ..Reply::default() }
 }
 
 fn approve(approval: &PendingApproval, edited: Option<EditedArguments>) -> Decided {
     Decided {
         approval_id: approval.id.clone(),
-        decision: Decision::Approve {
-            comment: Some("go on".to_owned()),
-            edited,
-        },
+        decision: Decision::Approve { comment: Some("go on".to_owned()), edited },
         by: UserId::from("boss"),
     }
 }
@@ -197,11 +180,7 @@ fn space(scope_id: &str) -> KvSpace {
 }
 
 fn condition(expected: Option<u64>) -> KvCondition {
-    KvCondition {
-        expected,
-        max_bytes: 1000,
-        max_entries: 100,
-    }
+    KvCondition { expected, max_bytes: 1000, max_entries: 100 }
 }
 
 /// Runs a write many times at once and counts the results.
@@ -232,11 +211,7 @@ async fn every_kind_of_event_survives() {
             let loaded = store.load(&run.spec().id).await.unwrap().unwrap();
             assert_same(&loaded, &run);
         }
-        assert_eq!(
-            seen.len(),
-            11,
-            "a new kind of event belongs in one of these runs: {seen:?}"
-        );
+        assert_eq!(seen.len(), 11, "a new kind of event belongs in one of these runs: {seen:?}");
         assert!(store.load(&RunId::from("unknown")).await.unwrap().is_none());
     }
 }
@@ -245,54 +220,35 @@ async fn every_kind_of_event_survives() {
 fn completed_run(home: &Home) -> Run {
     let mut run = home.run();
     let mut new = run.spec().clone();
-    new.media = vec![Media {
-        mime: "image/png".to_owned(),
-        base64: "AAAA".to_owned(),
-    }];
+    new.media = vec![Media { mime: "image/png".to_owned(), base64: "AAAA".to_owned() }];
     new.input = "Ünïcode, 'quotes' and a \0 byte".to_owned();
     new.generate_followups = true;
     run = Run::new(new, home.now());
-    run.replied(asking(vec![call("a"), call("b"), call("c")]), home.now())
-        .unwrap();
+    run.replied(asking(vec![call("a"), call("b"), call("c")]), home.now()).unwrap();
     run.started(&"a".into(), home.now()).unwrap();
     home.clock.advance(Duration::from_millis(7));
     let outcome = ToolOutcome {
-        kind: OutcomeKind::Trap {
-            trap: "unreachable".to_owned(),
-        },
+        kind: OutcomeKind::Trap { trap: "unreachable".to_owned() },
         text: "It crashed.".to_owned(),
         structured: Some(json!({"answer": 42})),
-        usage: Usage {
-            cpu_ms: 3,
-            ..Usage::default()
-        },
+        usage: Usage { cpu_ms: 3, ..Usage::default() },
     };
     run.finished(&"a".into(), outcome, 7, home.now()).unwrap();
     run.claim(home.now()).unwrap();
     let approvals = vec![home.approval(call("b")), home.approval(call("c"))];
     run.paused(approvals.clone(), home.now()).unwrap();
-    let edited = EditedArguments {
-        arguments: json!({"id": 2}),
-        fingerprint: approvals[0].fingerprint.clone(),
-    };
+    let edited =
+        EditedArguments { arguments: json!({"id": 2}), fingerprint: approvals[0].fingerprint.clone() };
     let expire = Decided {
         approval_id: approvals[1].id.clone(),
         decision: Decision::Expire,
         by: UserId::from("system"),
     };
-    run.decide(vec![approve(&approvals[0], Some(edited)), expire], home.now())
-        .unwrap();
+    run.decide(vec![approve(&approvals[0], Some(edited)), expire], home.now()).unwrap();
     run.started(&"b".into(), home.now()).unwrap();
-    run.finished(
-        &"b".into(),
-        ToolOutcome::of(OutcomeKind::Ok, "gone"),
-        1,
-        home.now(),
-    )
-    .unwrap();
+    run.finished(&"b".into(), ToolOutcome::of(OutcomeKind::Ok, "gone"), 1, home.now()).unwrap();
     run.replied(answer("Done."), home.now()).unwrap();
-    run.suggested(vec!["And now?".to_owned()], Tokens::default(), home.now())
-        .unwrap();
+    run.suggested(vec!["And now?".to_owned()], Tokens::default(), home.now()).unwrap();
     run
 }
 
@@ -322,9 +278,7 @@ async fn a_save_on_a_stale_version_writes_nothing() {
         first.cancel(UserId::from("ann"), home.now()).unwrap();
         store.save(&mut first).await.unwrap();
 
-        second
-            .decide(vec![approve(&pending[0], None)], home.now())
-            .unwrap();
+        second.decide(vec![approve(&pending[0], None)], home.now()).unwrap();
         assert!(matches!(store.save(&mut second).await, Err(StoreError::Conflict)));
         assert_eq!(second.unsaved().len(), 1, "the events are kept");
         let claim = home.claim("key", "request");
@@ -338,10 +292,7 @@ async fn a_save_on_a_stale_version_writes_nothing() {
         let mut stranger = home.run();
         stranger.saved();
         stranger.cancel(UserId::from("ann"), home.now()).unwrap();
-        assert!(matches!(
-            store.save(&mut stranger).await,
-            Err(StoreError::Conflict)
-        ));
+        assert!(matches!(store.save(&mut stranger).await, Err(StoreError::Conflict)));
         // One that is taken up by another process belongs to it.
         let mut mine = home.created(&store).await;
         let mut theirs = mine.clone();
@@ -371,10 +322,7 @@ async fn of_many_saves_of_one_version_one_wins() {
             }
         });
         assert_eq!(at_once(saves).await, BTreeMap::from([("lost", 63), ("won", 1)]));
-        assert_eq!(
-            store.load(&run.spec().id).await.unwrap().unwrap().version(),
-            run.version() + 1
-        );
+        assert_eq!(store.load(&run.spec().id).await.unwrap().unwrap().version(), run.version() + 1);
     }
 }
 
@@ -386,41 +334,26 @@ async fn an_idempotency_key_belongs_to_one_request() {
         assert_eq!(store.find_claim(&claim).await.unwrap(), None);
         let mut run = home.run();
         let id = run.spec().id.clone();
-        assert_eq!(
-            store.create(&mut run, Some(&claim)).await.unwrap(),
-            Creation::Created
-        );
+        assert_eq!(store.create(&mut run, Some(&claim)).await.unwrap(), Creation::Created);
 
         let mut repeat = home.run();
         let creation = store.create(&mut repeat, Some(&claim)).await.unwrap();
         assert_eq!(creation, Creation::Repeat(id.clone()));
         let other = home.claim("key", "another request");
-        assert_eq!(
-            store.create(&mut repeat, Some(&other)).await.unwrap(),
-            Creation::KeyReused
-        );
+        assert_eq!(store.create(&mut repeat, Some(&other)).await.unwrap(), Creation::KeyReused);
         assert!(store.load(&repeat.spec().id).await.unwrap().is_none());
         assert!(store.session(&repeat.spec().session).await.unwrap().is_none());
         assert_eq!(repeat.unsaved().len(), 1);
 
         run.cancel(UserId::from("ann"), home.now()).unwrap();
-        assert_eq!(
-            store.save_claiming(&mut run, &claim).await.unwrap(),
-            Claim::Repeat(id.clone())
-        );
-        assert_eq!(
-            store.save_claiming(&mut run, &other).await.unwrap(),
-            Claim::Reused
-        );
+        assert_eq!(store.save_claiming(&mut run, &claim).await.unwrap(), Claim::Repeat(id.clone()));
+        assert_eq!(store.save_claiming(&mut run, &other).await.unwrap(), Claim::Reused);
         assert_eq!(run.unsaved().len(), 1);
         let fresh = home.claim("key 2", "request");
         assert_eq!(store.save_claiming(&mut run, &fresh).await.unwrap(), Claim::New);
         assert_eq!(store.find_claim(&fresh).await.unwrap(), Some(Claim::Repeat(id)));
         // Another user's key of the same name is another key.
-        let theirs = KeyClaim {
-            user: UserId::from("bob"),
-            ..claim
-        };
+        let theirs = KeyClaim { user: UserId::from("bob"), ..claim };
         assert_eq!(store.find_claim(&theirs).await.unwrap(), None);
     }
 }
@@ -454,10 +387,7 @@ async fn a_session_belongs_to_one_user_and_agent() {
         let mut run = home.created(&store).await;
         let session = run.spec().session.clone();
         let stored = store.session(&session).await.unwrap().unwrap();
-        assert_eq!(
-            (stored.owner, stored.agent),
-            (owner("ann"), AgentId::from("assistant"))
-        );
+        assert_eq!((stored.owner, stored.agent), (owner("ann"), AgentId::from("assistant")));
         let foreign = |change: fn(&mut NewRun)| {
             let mut new = home.run_in(&session, "Mine!").spec().clone();
             change(&mut new);
@@ -477,10 +407,7 @@ async fn a_session_belongs_to_one_user_and_agent() {
         }
         // The same run twice is no second run.
         run = Run::new(run.spec().clone(), home.now());
-        assert!(matches!(
-            store.create(&mut run, None).await,
-            Err(StoreError::Conflict)
-        ));
+        assert!(matches!(store.create(&mut run, None).await, Err(StoreError::Conflict)));
     }
 }
 
@@ -500,24 +427,15 @@ async fn history_is_the_latest_completed_turns_oldest_first() {
             match index {
                 1 => run.cancel(UserId::from("ann"), home.now()).unwrap(),
                 3 => continue,
-                _ => run
-                    .replied(answer(&format!("answer {}", index + 1)), home.now())
-                    .unwrap(),
+                _ => run.replied(answer(&format!("answer {}", index + 1)), home.now()).unwrap(),
             }
             store.save(run).await.unwrap();
         }
         let inputs = async |run: &Run, limit| -> Vec<String> {
             let turns = store.history(&run.spec().id, limit).await.unwrap();
-            turns
-                .into_iter()
-                .map(|turn| format!("{}: {}", turn.input, turn.output))
-                .collect()
+            turns.into_iter().map(|turn| format!("{}: {}", turn.input, turn.output)).collect()
         };
-        let turns = [
-            "question 1: answer 1",
-            "question 3: answer 3",
-            "question 5: answer 5",
-        ];
+        let turns = ["question 1: answer 1", "question 3: answer 3", "question 5: answer 5"];
         assert_eq!(inputs(&runs[5], 10).await, turns);
         assert_eq!(inputs(&runs[5], 2).await, turns[1..]);
         assert_eq!(inputs(&runs[3], 10).await, turns[..2]);
@@ -544,10 +462,8 @@ async fn approval_rows_follow_the_journal() {
         };
         let mut run = home.paused(&store, &["a", "b", "c", "d"]).await;
         let pending = run.pending().to_vec();
-        let edited = EditedArguments {
-            arguments: json!({"id": 2}),
-            fingerprint: pending[0].fingerprint.clone(),
-        };
+        let edited =
+            EditedArguments { arguments: json!({"id": 2}), fingerprint: pending[0].fingerprint.clone() };
         let reject = Decided {
             approval_id: pending[1].id.clone(),
             decision: Decision::Reject { comment: None },
@@ -584,11 +500,7 @@ async fn an_approval_expires_at_its_time() {
         let due = async || store.expired(home.now(), 10).await.unwrap();
         assert!(due().await.is_empty());
         home.clock.advance(Duration::from_mins(1));
-        let ids: Vec<_> = due()
-            .await
-            .into_iter()
-            .map(|(run, id)| (run, id.to_string()))
-            .collect();
+        let ids: Vec<_> = due().await.into_iter().map(|(run, id)| (run, id.to_string())).collect();
         let id = &run.spec().id;
         let both = ["approval of a", "approval of b"].map(|name| (id.clone(), name.to_owned()));
         assert_eq!(ids, both);
@@ -622,10 +534,7 @@ async fn the_row_says_what_lists_show() {
         assert_eq!(row().await, ["RUNNING|3|2|openai::gpt-4o-mini||-|10|1|0|9"]);
         run.replied(answer("42"), home.now()).unwrap();
         store.save(&mut run).await.unwrap();
-        store
-            .save(&mut run)
-            .await
-            .expect("nothing to save is no conflict");
+        store.save(&mut run).await.expect("nothing to save is no conflict");
         let mut failed = failed_run(&home);
         store.create(&mut failed, None).await.unwrap();
         let done = "COMPLETED|5|2|openai::gpt-4o-mini|42|-|10|2|1|9";
@@ -650,10 +559,7 @@ async fn keys_are_found_by_hash_until_they_are_revoked() {
         store.add_key(&key, &hash).await.unwrap();
         assert_eq!(store.key(&hash).await.unwrap(), Some(key.clone()));
         assert_eq!(store.key(&Token::hash("hf_other")).await.unwrap(), None);
-        assert!(matches!(
-            store.add_key(&key, "another").await,
-            Err(StoreError::Database(_))
-        ));
+        assert!(matches!(store.add_key(&key, "another").await, Err(StoreError::Database(_))));
         assert!(store.revoke_key(&key.id, home.now()).await.unwrap());
         assert!(!store.revoke_key(&key.id, home.now()).await.unwrap());
         assert_eq!(store.key(&hash).await.unwrap(), None);
@@ -673,10 +579,7 @@ async fn values_are_versioned() {
         assert_eq!(put(b"2", Some(0)).await, Err(KvRefusal::Conflict(1)));
         assert_eq!(put(b"2", Some(1)).await, Ok(2));
         assert_eq!(put(b"", None).await, Ok(3));
-        let entry = KvEntry {
-            value: Vec::new(),
-            version: 3,
-        };
+        let entry = KvEntry { value: Vec::new(), version: 3 };
         assert_eq!(store.kv_get(&ann, "k").await.unwrap(), Some(entry));
         assert_eq!(store.kv_get(&bob, "k").await.unwrap(), None);
         let delete = async |expected| store.kv_delete(&ann, "k", expected).await.unwrap();
@@ -698,12 +601,7 @@ async fn no_increment_is_lost() {
                     let entry = store.kv_get(&space("ann"), "n").await.unwrap();
                     let (number, version) = entry.map_or((0, 0), |entry| (entry.value[0], entry.version));
                     let next = condition(Some(version));
-                    if store
-                        .kv_put(&space("ann"), "n", &[number + 1], next)
-                        .await
-                        .unwrap()
-                        .is_ok()
-                    {
+                    if store.kv_put(&space("ann"), "n", &[number + 1], next).await.unwrap().is_ok() {
                         return;
                     }
                 }
@@ -720,15 +618,8 @@ async fn a_space_holds_no_more_than_its_quota() {
     for home in homes() {
         let store = home.open().await;
         let put = async |key: &str, bytes: usize, max_bytes, max_entries| {
-            let condition = KvCondition {
-                expected: None,
-                max_bytes,
-                max_entries,
-            };
-            store
-                .kv_put(&space("ann"), key, &vec![0; bytes], condition)
-                .await
-                .unwrap()
+            let condition = KvCondition { expected: None, max_bytes, max_entries };
+            store.kv_put(&space("ann"), key, &vec![0; bytes], condition).await.unwrap()
         };
         // Bytes, not characters: this key has two.
         assert_eq!(put("ü", 8, 9, 2).await, Err(KvRefusal::Bytes));
@@ -737,11 +628,7 @@ async fn a_space_holds_no_more_than_its_quota() {
         assert_eq!(put("ü", 4, 10, 2).await, Ok(2), "replacing counts the difference");
         assert_eq!(put("b", 3, 10, 2).await, Ok(1));
         assert_eq!(put("c", 0, 100, 2).await, Err(KvRefusal::Entries));
-        assert_eq!(
-            put("b", 3, 1, 1).await,
-            Ok(2),
-            "what is no larger fits a lowered quota"
-        );
+        assert_eq!(put("b", 3, 1, 1).await, Ok(2), "what is no larger fits a lowered quota");
         assert_eq!(put("b", 4, 1, 1).await, Err(KvRefusal::Bytes));
         store.kv_delete(&space("ann"), "ü", None).await.unwrap().unwrap();
         assert_eq!(put("c", 5, 10, 2).await, Ok(1));
@@ -754,30 +641,10 @@ async fn a_space_holds_no_more_than_its_quota() {
 async fn keys_are_listed_by_prefix_in_byte_order() {
     for home in homes() {
         let store = home.open().await;
-        let keys = [
-            "a",
-            "B",
-            "a%",
-            "a%b",
-            "a_",
-            "ab",
-            "é",
-            "éa",
-            "z",
-            "\u{10ffff}",
-            "\u{10ffff}a",
-        ];
+        let keys = ["a", "B", "a%", "a%b", "a_", "ab", "é", "éa", "z", "\u{10ffff}", "\u{10ffff}a"];
         for key in keys {
-            store
-                .kv_put(&space("ann"), key, b"", condition(None))
-                .await
-                .unwrap()
-                .unwrap();
-            store
-                .kv_put(&space("bob"), "a other", b"", condition(None))
-                .await
-                .unwrap()
-                .unwrap();
+            store.kv_put(&space("ann"), key, b"", condition(None)).await.unwrap().unwrap();
+            store.kv_put(&space("bob"), "a other", b"", condition(None)).await.unwrap().unwrap();
         }
         let list = async |prefix: &str, after, limit| {
             store.kv_list(&space("ann"), prefix, after, limit).await.unwrap()
@@ -815,10 +682,7 @@ async fn a_damaged_journal_is_an_error() {
         for damage in damages {
             home.execute(damage).await;
             let loaded = store.load(&id).await;
-            assert!(
-                matches!(loaded, Err(StoreError::Damaged(_))),
-                "{damage}: {loaded:?}"
-            );
+            assert!(matches!(loaded, Err(StoreError::Damaged(_))), "{damage}: {loaded:?}");
         }
     }
 }
@@ -856,21 +720,14 @@ async fn a_closed_store_says_so_and_what_was_queued_is_written() {
             let creations = futures_util::future::join_all(creations);
             // Polled in order: the creations are queued before the queue closes.
             let (created, ()) = tokio::join!(creations, store.close());
-            assert!(
-                created
-                    .into_iter()
-                    .all(|creation| creation.unwrap() == Creation::Created)
-            );
+            assert!(created.into_iter().all(|creation| creation.unwrap() == Creation::Created));
         }
         store.close().await;
         let id = &runs[0].spec().id;
         assert!(matches!(store.load(id).await, Err(StoreError::Closed)));
         assert!(matches!(store.ping().await, Err(StoreError::Closed)));
         let mut late = home.run();
-        assert!(matches!(
-            store.create(&mut late, None).await,
-            Err(StoreError::Closed)
-        ));
+        assert!(matches!(store.create(&mut late, None).await, Err(StoreError::Closed)));
         let again = home.open().await;
         assert!(again.load(id).await.unwrap().is_some());
         again.ping().await.unwrap();
@@ -970,10 +827,7 @@ async fn only_the_owner_reads_the_files() {
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let new = home.folder.path().join("new");
     assert_eq!(mode(&new), 0o700);
-    let files: Vec<_> = std::fs::read_dir(&new)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let files: Vec<_> = std::fs::read_dir(&new).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 4, "database, log, index of the log, lock: {files:?}");
     assert!(files.iter().all(|file| mode(file) == 0o600));
 }

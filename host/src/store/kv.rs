@@ -39,12 +39,7 @@ pub(super) async fn get<D: Dialect>(
             &[plugin, org, scope, id, key.as_bytes().into()],
         )
         .await?;
-    let entry = |row: Columns<D>| {
-        Ok(KvEntry {
-            value: row.blob(0)?,
-            version: row.count(1)?,
-        })
-    };
+    let entry = |row: Columns<D>| Ok(KvEntry { value: row.blob(0)?, version: row.count(1)? });
     row.map(entry).transpose()
 }
 
@@ -52,12 +47,7 @@ pub(super) async fn put<D: Dialect>(
     sql: &mut Sql<'_, D>,
     put: &Put,
 ) -> Result<Result<u64, KvRefusal>, Refused<u64>> {
-    let Put {
-        space,
-        key,
-        value,
-        condition,
-    } = put;
+    let Put { space, key, value, condition } = put;
     enter(sql, space).await?;
     let held = held(sql, space, key).await?;
     check_version(&held, condition.expected)?;
@@ -74,15 +64,7 @@ pub(super) async fn put<D: Dialect>(
          values ($1, $2, $3, $4, $5, $6, $7)
          on conflict (plugin, org_id, scope, scope_id, key)
          do update set value = excluded.value, version = excluded.version",
-        &[
-            plugin,
-            org,
-            scope,
-            id,
-            key.as_bytes().into(),
-            value.as_slice().into(),
-            version.into(),
-        ],
+        &[plugin, org, scope, id, key.as_bytes().into(), value.as_slice().into(), version.into()],
     )
     .await?;
     Ok(Ok(version))
@@ -174,10 +156,7 @@ async fn held<D: Dialect>(sql: &mut Sql<'_, D>, space: &KvSpace, key: &str) -> R
     let Some(row) = row else {
         return Ok(Held::default());
     };
-    Ok(Held {
-        version: row.count(0)?,
-        bytes: row.int(1)?,
-    })
+    Ok(Held { version: row.count(0)?, bytes: row.int(1)? })
 }
 
 fn check_version<T>(held: &Held, expected: Option<u64>) -> Result<(), Refused<T>> {
@@ -233,11 +212,7 @@ async fn which_limit<D: Dialect>(
         )
         .await?;
     let there = row.map(|row| row.count(0)).transpose()?.unwrap_or_default();
-    if entries > 0 && there >= condition.max_entries {
-        Ok(KvRefusal::Entries)
-    } else {
-        Ok(KvRefusal::Bytes)
-    }
+    if entries > 0 && there >= condition.max_entries { Ok(KvRefusal::Entries) } else { Ok(KvRefusal::Bytes) }
 }
 
 fn space_values(space: &KvSpace) -> [Value<'_>; 4] {

@@ -155,10 +155,7 @@ impl ApprovalChange {
             }
             RunEvent::Decided(decided) => vec![Self::Resolved(Resolution::of(decided, at))],
             RunEvent::Failed { .. } => vec![Self::Closed { by: None, at }],
-            RunEvent::Cancelled { by } => vec![Self::Closed {
-                by: Some(by.clone()),
-                at,
-            }],
+            RunEvent::Cancelled { by } => vec![Self::Closed { by: Some(by.clone()), at }],
             RunEvent::Created(_)
             | RunEvent::Claimed { .. }
             | RunEvent::Replied { .. }
@@ -196,21 +193,14 @@ pub(super) fn event<D: Dialect>(row: &Columns<D>) -> Result<Recorded, StoreError
     if row.text(1)? != event.kind() {
         return Err(StoreError::Damaged(format!("event {seq} is not of its kind")));
     }
-    Ok(Recorded {
-        seq,
-        at: row.time(2)?,
-        event,
-    })
+    Ok(Recorded { seq, at: row.time(2)?, event })
 }
 
 /// Columns: id, org, user, agent, created.
 pub(super) fn session<D: Dialect>(row: &Columns<D>) -> Result<Session, StoreError> {
     Ok(Session {
         id: SessionId::from(row.text(0)?),
-        owner: Owner {
-            org: OrgId::from(row.text(1)?),
-            user: UserId::from(row.text(2)?),
-        },
+        owner: Owner { org: OrgId::from(row.text(1)?), user: UserId::from(row.text(2)?) },
         agent: AgentId::from(row.text(3)?),
         created_at: row.time(4)?,
     })
@@ -222,10 +212,7 @@ pub(super) fn api_key<D: Dialect>(row: &Columns<D>) -> Result<ApiKey, StoreError
     Ok(ApiKey {
         id: KeyId::from(row.text(0)?),
         role: role.map_err(|error| StoreError::Damaged(format!("API key: {error}")))?,
-        owner: Owner {
-            org: OrgId::from(row.text(1)?),
-            user: UserId::from(row.text(2)?),
-        },
+        owner: Owner { org: OrgId::from(row.text(1)?), user: UserId::from(row.text(2)?) },
         label: row.text(4)?,
         created_at: row.time(5)?,
         revoked_at: row.opt_int(6)?.map(Timestamp::from_millis),

@@ -150,11 +150,7 @@ fn changing_values(row: &RunRow) -> [Value<'_>; 14] {
 }
 
 fn one_row(affected: u64) -> Result<(), StoreError> {
-    if affected == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict)
-    }
+    if affected == 1 { Ok(()) } else { Err(StoreError::Conflict) }
 }
 
 async fn append<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Result<(), StoreError> {
@@ -209,10 +205,7 @@ pub(super) async fn load<D: Dialect>(sql: &mut Sql<'_, D>, run: &RunId) -> Resul
     let loaded = Run::replay(events).map_err(|error| damaged(error.to_string()))?;
     // Without its last events a run would do again what it has done.
     if loaded.version() != version {
-        return Err(damaged(format!(
-            "{version} events are expected, {} are there",
-            loaded.version()
-        )));
+        return Err(damaged(format!("{version} events are expected, {} are there", loaded.version())));
     }
     Ok(Some(loaded))
 }
@@ -231,12 +224,7 @@ pub(super) async fn history<D: Dialect>(
             &[run.as_str().into(), limit.into()],
         )
         .await?;
-    let turn = |row: &Columns<D>| {
-        Ok(PastTurn {
-            input: row.text(0)?,
-            output: row.text(1)?,
-        })
-    };
+    let turn = |row: &Columns<D>| Ok(PastTurn { input: row.text(0)?, output: row.text(1)? });
     rows.iter().rev().map(turn).collect()
 }
 
@@ -254,11 +242,6 @@ pub(super) async fn session<D: Dialect>(
 }
 
 pub(super) async fn running<D: Dialect>(sql: &mut Sql<'_, D>) -> Result<Vec<RunId>, StoreError> {
-    let rows = sql
-        .rows(
-            "select id from runs where status = 'RUNNING' order by created_at, id",
-            &[],
-        )
-        .await?;
+    let rows = sql.rows("select id from runs where status = 'RUNNING' order by created_at, id", &[]).await?;
     rows.iter().map(|row| row.text(0).map(RunId::from)).collect()
 }

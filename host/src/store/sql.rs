@@ -72,9 +72,7 @@ impl<D: Dialect> SqlStore<D> {
         let (queue, queued) = mpsc::channel(writer::MOST);
         let task = tokio::spawn(Writer::<D>::new(writer, connection, queued, owned).run());
         Ok(Self {
-            readers: PoolOptions::new()
-                .max_connections(READERS)
-                .connect_lazy_with(readers),
+            readers: PoolOptions::new().max_connections(READERS).connect_lazy_with(readers),
             queue: Mutex::new(Some(queue)),
             writer: tokio::sync::Mutex::new(Some(task)),
             installation,
@@ -121,9 +119,7 @@ impl<D: Dialect> Store for SqlStore<D> {
         let change = Box::new(RunChange::of(run)?);
         let origin = Box::new(OriginRow::of(run));
         let claim = claim.cloned();
-        let creation = self
-            .write(|reply| Write::Create(origin, change, claim, reply))
-            .await?;
+        let creation = self.write(|reply| Write::Create(origin, change, claim, reply)).await?;
         if creation == Creation::Created {
             run.saved();
         }
@@ -195,12 +191,8 @@ impl<D: Dialect> Store for SqlStore<D> {
         condition: KvCondition,
     ) -> Result<Result<u64, KvRefusal>, StoreError> {
         self.check_owner()?;
-        let put = Box::new(Put {
-            space: space.clone(),
-            key: key.to_owned(),
-            value: value.to_vec(),
-            condition,
-        });
+        let put =
+            Box::new(Put { space: space.clone(), key: key.to_owned(), value: value.to_vec(), condition });
         self.write(|reply| Write::KvPut(put, reply)).await
     }
 
@@ -212,8 +204,7 @@ impl<D: Dialect> Store for SqlStore<D> {
     ) -> Result<Result<bool, KvRefusal>, StoreError> {
         self.check_owner()?;
         let (space, key) = (space.clone(), key.to_owned());
-        self.write(|reply| Write::KvDelete(space, key, expected, reply))
-            .await
+        self.write(|reply| Write::KvDelete(space, key, expected, reply)).await
     }
 
     async fn kv_list(
@@ -223,14 +214,7 @@ impl<D: Dialect> Store for SqlStore<D> {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<String>, StoreError> {
-        kv::list(
-            &mut Sql::<D>(&mut *self.readers.acquire().await?),
-            space,
-            prefix,
-            after,
-            limit,
-        )
-        .await
+        kv::list(&mut Sql::<D>(&mut *self.readers.acquire().await?), space, prefix, after, limit).await
     }
 
     fn installation(&self) -> &[u8] {
@@ -241,9 +225,7 @@ impl<D: Dialect> Store for SqlStore<D> {
         if self.queue().as_ref().is_none_or(mpsc::Sender::is_closed) {
             return Err(StoreError::Closed);
         }
-        Sql::<D>(&mut *self.readers.acquire().await?)
-            .rows("select 1", &[])
-            .await?;
+        Sql::<D>(&mut *self.readers.acquire().await?).rows("select 1", &[]).await?;
         Ok(())
     }
 
@@ -268,24 +250,14 @@ enum Schema {
 /// Only reads.
 async fn compare_schema<D: Dialect>(connection: &mut D::Connection) -> Result<Schema, StoreError> {
     let migrator: &Migrator = D::migrator();
-    let known = migrator
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0);
+    let known = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
     let there = Sql::<D>(&mut *connection).row(D::HAS_MIGRATIONS, &[]).await?;
     if there.map(|row| row.int(0)).transpose()?.unwrap_or(0) == 0 {
         return Ok(Schema::Older);
     }
-    let applied = connection
-        .list_applied_migrations(&migrator.table_name)
-        .await
-        .map_err(StoreError::database)?;
-    let found = applied
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0);
+    let applied =
+        connection.list_applied_migrations(&migrator.table_name).await.map_err(StoreError::database)?;
+    let found = applied.iter().map(|migration| migration.version).max().unwrap_or(0);
     Ok(match found.cmp(&known) {
         std::cmp::Ordering::Less => Schema::Older,
         std::cmp::Ordering::Equal => Schema::Same,
@@ -308,9 +280,7 @@ async fn installation<D: Dialect>(sql: &mut Sql<'_, D>) -> Result<Vec<u8>, Store
     .await?;
     match sql.row(find, &[]).await? {
         Some(row) => row.blob(0),
-        None => Err(StoreError::Damaged(
-            "the installation's random value is missing".to_owned(),
-        )),
+        None => Err(StoreError::Damaged("the installation's random value is missing".to_owned())),
     }
 }
 

@@ -105,11 +105,7 @@ impl Place {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5));
-        Ok(Self {
-            readers: options.clone().pragma("query_only", "on"),
-            writer: options,
-            lock: lock.into(),
-        })
+        Ok(Self { readers: options.clone().pragma("query_only", "on"), writer: options, lock: lock.into() })
     }
 
     /// Takes the database for this process; it is given back when the file is dropped.
@@ -145,9 +141,7 @@ fn make_file(path: &Path) -> io::Result<PathBuf> {
 
 fn is_sqlite(path: &Path) -> io::Result<bool> {
     let mut start = Vec::with_capacity(MAGIC.len());
-    File::open(path)?
-        .take(MAGIC.len() as u64)
-        .read_to_end(&mut start)?;
+    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
     Ok(start.is_empty() || start == MAGIC)
 }
 
@@ -169,10 +163,7 @@ fn private() -> OpenOptions {
 #[cfg(unix)]
 fn make_folder(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 #[cfg(not(unix))]
@@ -204,9 +195,7 @@ mod tests {
             assert_eq!(asked(connection, "pragma foreign_keys").await, "1");
             assert_eq!(asked(connection, "pragma busy_timeout").await, "5000");
         }
-        let refused = sqlx::query("create table t (x integer)")
-            .execute(&mut reader)
-            .await;
+        let refused = sqlx::query("create table t (x integer)").execute(&mut reader).await;
         assert!(refused.is_err(), "readers do not write");
     }
 }

@@ -77,12 +77,7 @@ impl<D: Dialect> Writer<D> {
         queue: mpsc::Receiver<Write>,
         owned: Option<File>,
     ) -> Self {
-        Self {
-            options,
-            connection: Some(connection),
-            queue,
-            _owned: owned,
-        }
+        Self { options, connection: Some(connection), queue, _owned: owned }
     }
 
     /// Works until the store is closed or dropped and everything queued is written.
@@ -102,11 +97,7 @@ impl<D: Dialect> Writer<D> {
 
     async fn commit(&mut self, mut batch: VecDeque<Write>) {
         let mut settled = Vec::with_capacity(batch.len());
-        let failure = self
-            .transaction(&mut batch, &mut settled)
-            .await
-            .err()
-            .map(Arc::new);
+        let failure = self.transaction(&mut batch, &mut settled).await.err().map(Arc::new);
         if failure.is_some() {
             // Closing it rolls back what it had begun.
             self.connection = None;
@@ -233,18 +224,12 @@ mod tests {
         sqlx::query("begin").execute(&mut broken).await.unwrap();
         let (queue, queued) = mpsc::channel(MOST);
         let writer = tokio::spawn(Writer::<Sqlite>::new(options.clone(), broken, queued, None).run());
-        assert!(
-            matches!(revoke(&queue).await, Err(StoreError::Database(_))),
-            "there is no file"
-        );
+        assert!(matches!(revoke(&queue).await, Err(StoreError::Database(_))), "there is no file");
 
         let mut made = options.create_if_missing(true).connect().await.unwrap();
         let table = "create table api_keys (id text, revoked_at integer)";
         sqlx::query(table).execute(&mut made).await.unwrap();
-        sqlx::query("insert into api_keys (id) values ('k')")
-            .execute(&mut made)
-            .await
-            .unwrap();
+        sqlx::query("insert into api_keys (id) values ('k')").execute(&mut made).await.unwrap();
         assert!(revoke(&queue).await.unwrap());
         drop(queue);
         writer.await.unwrap();

@@ -17,12 +17,9 @@ pub(super) fn read(error: Error, provider: &str) -> Result<Reply, ModelError> {
         Error::WebModelCall { webc_error, .. } | Error::WebAdapterCall { webc_error, .. } => {
             from_web(webc_error, provider)
         }
-        Error::HttpError {
-            status,
-            body,
-            headers,
-            ..
-        } => from_status(status.as_u16(), &headers, &body, provider),
+        Error::HttpError { status, body, headers, .. } => {
+            from_status(status.as_u16(), &headers, &body, provider)
+        }
         Error::ChatResponseGeneration { response_body, .. } => {
             return match in_body(&response_body) {
                 Some(error) => Err(error),
@@ -40,18 +37,15 @@ pub(super) fn read(error: Error, provider: &str) -> Result<Reply, ModelError> {
 
 fn from_web(error: webc::Error, provider: &str) -> ModelError {
     match error {
-        webc::Error::ResponseFailedStatus {
-            status,
-            body,
-            headers,
-        } => from_status(status.as_u16(), &headers, &body, provider),
+        webc::Error::ResponseFailedStatus { status, body, headers } => {
+            from_status(status.as_u16(), &headers, &body, provider)
+        }
         webc::Error::ResponseFailedNotJson { .. }
         | webc::Error::ResponseFailedInvalidJson { .. }
         | webc::Error::JsonValueExt(_) => ModelError::Malformed("it is not JSON".to_owned()),
-        webc::Error::Reqwest(error) => ModelError::Unavailable {
-            message: connection(&error).to_owned(),
-            retry_after_ms: None,
-        },
+        webc::Error::Reqwest(error) => {
+            ModelError::Unavailable { message: connection(&error).to_owned(), retry_after_ms: None }
+        }
     }
 }
 
@@ -69,11 +63,7 @@ fn connection(error: &reqwest::Error) -> &'static str {
 fn from_status(status: u16, headers: &HeaderMap, body: &str, provider: &str) -> ModelError {
     let value: Value = serde_json::from_str(body).unwrap_or(Value::Null);
     let said = said(&value).unwrap_or_else(|| plain(body));
-    let message = if said.is_empty() {
-        format!("HTTP {status}")
-    } else {
-        format!("HTTP {status}: {said}")
-    };
+    let message = if said.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {said}") };
     let error = classify(status, message, body, retry_after(headers));
     match status {
         401 | 403 => error.map_message(|text| format!("{text} (is the key right? {})", key_hint(provider))),
@@ -87,15 +77,9 @@ fn from_status(status: u16, headers: &HeaderMap, body: &str, provider: &str) -> 
 fn classify(status: u16, message: String, body: &str, retry_after_ms: Option<u64>) -> ModelError {
     match status {
         429 if body.contains("insufficient_quota") => ModelError::Refused(message),
-        429 => ModelError::RateLimited {
-            message,
-            retry_after_ms,
-        },
+        429 => ModelError::RateLimited { message, retry_after_ms },
         401 | 403 => ModelError::Refused(message),
-        408 | 500.. => ModelError::Unavailable {
-            message,
-            retry_after_ms,
-        },
+        408 | 500.. => ModelError::Unavailable { message, retry_after_ms },
         _ if overflows(body) => ModelError::ContextOverflow(message),
         _ => ModelError::Refused(message),
     }
@@ -146,11 +130,7 @@ fn said(body: &Value) -> Option<String> {
 
 /// Text that is no page of HTML.
 fn plain(body: &str) -> String {
-    if body.trim_start().starts_with(['<', '{', '[']) {
-        String::new()
-    } else {
-        body.to_owned()
-    }
+    if body.trim_start().starts_with(['<', '{', '[']) { String::new() } else { body.to_owned() }
 }
 
 /// `retry-after-ms`, or `retry-after` in seconds or as a date, which is read against the answer's own date:
@@ -168,14 +148,8 @@ fn retry_after(headers: &HeaderMap) -> Option<u64> {
             None => Some(ms),
         };
     }
-    let until = jiff::fmt::rfc2822::parse(value)
-        .ok()?
-        .timestamp()
-        .as_millisecond();
-    let now = jiff::fmt::rfc2822::parse(text("date")?)
-        .ok()?
-        .timestamp()
-        .as_millisecond();
+    let until = jiff::fmt::rfc2822::parse(value).ok()?.timestamp().as_millisecond();
+    let now = jiff::fmt::rfc2822::parse(text("date")?).ok()?.timestamp().as_millisecond();
     Some(u64::try_from(until.saturating_sub(now)).unwrap_or(0))
 }
 
@@ -189,12 +163,9 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pairs = pairs.iter().map(|(name, value)| {
-            (
-                name.parse().unwrap(),
-                reqwest::header::HeaderValue::from_static(value),
-            )
-        });
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), reqwest::header::HeaderValue::from_static(value)));
         pairs.collect()
     }
 
@@ -204,18 +175,9 @@ mod tests {
         for (given, expected) in [
             (headers(&[("retry-after", "7")]), Some(7000)),
             (headers(&[("retry-after", "0.4")]), Some(1000)),
-            (
-                headers(&[("retry-after-ms", "250"), ("retry-after", "7")]),
-                Some(250),
-            ),
-            (
-                headers(&[("retry-after", "Wed, 21 Oct 2026 07:28:30 GMT"), date]),
-                Some(30_000),
-            ),
-            (
-                headers(&[("retry-after", "Wed, 21 Oct 2026 07:27:30 GMT"), date]),
-                Some(0),
-            ),
+            (headers(&[("retry-after-ms", "250"), ("retry-after", "7")]), Some(250)),
+            (headers(&[("retry-after", "Wed, 21 Oct 2026 07:28:30 GMT"), date]), Some(30_000)),
+            (headers(&[("retry-after", "Wed, 21 Oct 2026 07:27:30 GMT"), date]), Some(0)),
             (headers(&[("retry-after", "Wed, 21 Oct 2026 07:28:30 GMT")]), None),
             (headers(&[("retry-after", "soon")]), None),
             (headers(&[]), None),
@@ -240,12 +202,7 @@ mod tests {
     #[expect(clippy::too_many_lines, reason = "one table")]
     fn every_status_has_its_kind() {
         for (status, body, kind, text) in [
-            (
-                400,
-                r#"{"error":{"message":"bad tools"}}"#,
-                "refused",
-                "HTTP 400: bad tools",
-            ),
+            (400, r#"{"error":{"message":"bad tools"}}"#, "refused", "HTTP 400: bad tools"),
             (
                 400,
                 r#"{"error":{"code":400,"type":"exceed_context_size_error","message":"too big","n_ctx":8}}"#,
@@ -264,33 +221,18 @@ mod tests {
                 "overflow",
                 "9 > 8",
             ),
-            (
-                400,
-                r#"[{"error":{"message":"The input token count (9) exceeds"}}]"#,
-                "overflow",
-                "(9)",
-            ),
+            (400, r#"[{"error":{"message":"The input token count (9) exceeds"}}]"#, "overflow", "(9)"),
             (
                 401,
                 r#"{"error":{"message":"bad key","type":"authentication_error"}}"#,
                 "refused",
                 "set OPENAI_API_KEY or",
             ),
-            (
-                404,
-                r#"{"error":"model \"x\" not found"}"#,
-                "refused",
-                "not found",
-            ),
+            (404, r#"{"error":"model \"x\" not found"}"#, "refused", "not found"),
             (307, "", "refused", "redirects are not followed"),
             (422, r#"{"detail":"no"}"#, "refused", "HTTP 422: no"),
             (429, "", "limited", "HTTP 429"),
-            (
-                429,
-                r#"{"error":{"code":"insufficient_quota","message":"pay"}}"#,
-                "refused",
-                "pay",
-            ),
+            (429, r#"{"error":{"code":"insufficient_quota","message":"pay"}}"#, "refused", "pay"),
             (
                 500,
                 r#"{"error":{"code":500,"message":"Failed to parse tools"}}"#,
@@ -318,18 +260,9 @@ mod tests {
         for (body, kind) in [
             (r#"{"error":{"code":502,"message":"upstream"}}"#, "unavailable"),
             (r#"{"error":{"code":"429","message":"slow"}}"#, "limited"),
-            (
-                r#"{"error":{"type":"rate_limit_error","message":"slow"}}"#,
-                "limited",
-            ),
-            (
-                r#"{"error":{"type":"exceed_context_size_error","message":"big"}}"#,
-                "overflow",
-            ),
-            (
-                r#"{"error":{"type":"invalid_request_error","message":"no"}}"#,
-                "refused",
-            ),
+            (r#"{"error":{"type":"rate_limit_error","message":"slow"}}"#, "limited"),
+            (r#"{"error":{"type":"exceed_context_size_error","message":"big"}}"#, "overflow"),
+            (r#"{"error":{"type":"invalid_request_error","message":"no"}}"#, "refused"),
             (r#"{"error":"broken"}"#, "unavailable"),
         ] {
             let error = in_body(&serde_json::from_str(body).unwrap()).unwrap();

@@ -14,11 +14,7 @@ pub(super) fn mask(text: &str, key: Option<&str>) -> String {
     let mut after_bearer = false;
     for word in text.split_whitespace() {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
-        words.push(if after_bearer {
-            MASK.to_owned()
-        } else {
-            word_masked(word)
-        });
+        words.push(if after_bearer { MASK.to_owned() } else { word_masked(word) });
         after_bearer = bare.eq_ignore_ascii_case("bearer");
     }
     shortened(&words.join(" "))
@@ -38,9 +34,7 @@ fn word_masked(word: &str) -> String {
     let Some(authority) = word.find("://").map(|found| found + 3) else {
         return word.to_owned();
     };
-    let end = word[authority..]
-        .find('/')
-        .map_or(word.len(), |slash| authority + slash);
+    let end = word[authority..].find('/').map_or(word.len(), |slash| authority + slash);
     match word[authority..end].rfind('@') {
         Some(at) => format!("{}{MASK}{}", &word[..authority], &word[authority + at..]),
         None => word.to_owned(),
@@ -62,14 +56,8 @@ mod tests {
     #[test]
     fn secrets_are_masked() {
         for (text, expected) in [
-            (
-                "Incorrect API key provided: sk-abc123.",
-                "Incorrect API key provided: ***",
-            ),
-            (
-                "header 'Authorization: Bearer abc.def' is bad",
-                "header 'Authorization: Bearer *** is bad",
-            ),
+            ("Incorrect API key provided: sk-abc123.", "Incorrect API key provided: ***"),
+            ("header 'Authorization: Bearer abc.def' is bad", "header 'Authorization: Bearer *** is bad"),
             ("key my-own-key-1 unknown", "key *** unknown"),
             ("see http://user:pw@host/v1 now", "see http://***@host/v1 now"),
             ("a\n  risk-free\ttask", "a risk-free task"),

@@ -23,9 +23,7 @@ pub(super) fn read(response: &ChatResponse, kind: AdapterKind) -> Result<Reply, 
         match &response.stop_reason {
             None => return Err(ModelError::Malformed("it holds no answer".to_owned())),
             Some(StopReason::ContentFilter(_)) => {
-                return Err(ModelError::Refused(
-                    "its content filter stopped the answer".to_owned(),
-                ));
+                return Err(ModelError::Refused("its content filter stopped the answer".to_owned()));
             }
             Some(_) => {}
         }
@@ -45,10 +43,7 @@ pub(super) fn read(response: &ChatResponse, kind: AdapterKind) -> Result<Reply, 
         reasoning,
         tokens: tokens(&response.usage),
         model: model_name(raw),
-        cut_off: response
-            .stop_reason
-            .as_ref()
-            .is_some_and(StopReason::is_max_tokens),
+        cut_off: response.stop_reason.as_ref().is_some_and(StopReason::is_max_tokens),
     })
 }
 
@@ -85,10 +80,7 @@ fn opaque_parts(parts: &[ContentPart], reasoning: Option<&str>, kind: AdapterKin
 
 /// OpenAI-like providers that refuse a turn with tool calls when its `reasoning_content` is missing.
 fn wants_reasoning_back(kind: AdapterKind) -> bool {
-    matches!(
-        kind,
-        AdapterKind::DeepSeek | AdapterKind::Kimi | AdapterKind::Moonshot
-    )
+    matches!(kind, AdapterKind::DeepSeek | AdapterKind::Kimi | AdapterKind::Moonshot)
 }
 
 fn tokens(usage: &Usage) -> Tokens {
@@ -99,11 +91,7 @@ fn tokens(usage: &Usage) -> Tokens {
         return Tokens::default();
     }
     let details = usage.completion_tokens_details.as_ref();
-    Tokens {
-        input,
-        output,
-        reasoning: count(details.and_then(|details| details.reasoning_tokens)),
-    }
+    Tokens { input, output, reasoning: count(details.and_then(|details| details.reasoning_tokens)) }
 }
 
 fn model_name(raw: &Value) -> Option<String> {
@@ -118,9 +106,7 @@ pub(super) fn salvage(raw: &Value) -> Option<Reply> {
     let message = choice.get("message")?;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     let calls = message.get("tool_calls")?.as_array()?;
-    let reasoning = message
-        .get("reasoning_content")
-        .or_else(|| message.get("reasoning"));
+    let reasoning = message.get("reasoning_content").or_else(|| message.get("reasoning"));
     Some(Reply {
         content: text(message.get("content")).trim().to_owned(),
         reasoning: reasoning.and_then(Value::as_str).map(str::to_owned),

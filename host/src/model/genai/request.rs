@@ -67,16 +67,13 @@ fn messages(messages: &[Message]) -> Vec<ChatMessage> {
 
 fn flush(results: &mut Vec<ContentPart>, chat: &mut Vec<ChatMessage>) {
     if !results.is_empty() {
-        chat.push(ChatMessage::tool(MessageContent::from_parts(std::mem::take(
-            results,
-        ))));
+        chat.push(ChatMessage::tool(MessageContent::from_parts(std::mem::take(results))));
     }
 }
 
 fn user(text: &str, media: &[Media]) -> MessageContent {
-    let binaries = media
-        .iter()
-        .map(|media| Binary::from_base64(media.mime.as_str(), media.base64.as_str(), None));
+    let binaries =
+        media.iter().map(|media| Binary::from_base64(media.mime.as_str(), media.base64.as_str(), None));
     let mut parts = vec![ContentPart::from_text(text)];
     parts.extend(binaries.map(ContentPart::Binary));
     MessageContent::from_parts(parts)
@@ -88,9 +85,7 @@ fn assistant(reply: &Reply) -> MessageContent {
     let mut calls = reply.tool_calls.iter().map(|call| {
         // History must be JSON: servers answer 500 to anything else, and the tool's result says what
         // was wrong with the arguments.
-        let arguments = call
-            .parsed_arguments()
-            .unwrap_or_else(|_| Value::Object(Map::new()));
+        let arguments = call.parsed_arguments().unwrap_or_else(|_| Value::Object(Map::new()));
         ContentPart::ToolCall(ToolCall {
             call_id: call.id.as_str().to_owned(),
             fn_name: call.name.clone(),

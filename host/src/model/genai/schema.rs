@@ -53,9 +53,7 @@ fn each(schemas: &Value, root: &Value) -> Value {
     let Value::Object(map) = schemas else {
         return schemas.clone();
     };
-    let cleaned = map
-        .iter()
-        .map(|(name, schema)| (name.clone(), clean(schema, root)));
+    let cleaned = map.iter().map(|(name, schema)| (name.clone(), clean(schema, root)));
     Value::Object(cleaned.collect())
 }
 
@@ -67,16 +65,12 @@ fn list(schemas: &Value, root: &Value) -> Value {
 }
 
 fn resolves(reference: &Value, root: &Value) -> bool {
-    let pointer = reference
-        .as_str()
-        .and_then(|reference| reference.strip_prefix('#'));
+    let pointer = reference.as_str().and_then(|reference| reference.strip_prefix('#'));
     pointer.is_some_and(|pointer| root.pointer(pointer).is_some())
 }
 
 fn known_type(value: &Value) -> bool {
-    const TYPES: [&str; 7] = [
-        "object", "array", "string", "number", "integer", "boolean", "null",
-    ];
+    const TYPES: [&str; 7] = ["object", "array", "string", "number", "integer", "boolean", "null"];
     let known = |name: &Value| name.as_str().is_some_and(|name| TYPES.contains(&name));
     match value {
         Value::Array(names) => !names.is_empty() && names.iter().all(known),
@@ -85,9 +79,7 @@ fn known_type(value: &Value) -> bool {
 }
 
 fn anchored(value: &Value) -> bool {
-    value
-        .as_str()
-        .is_some_and(|pattern| pattern.starts_with('^') && pattern.ends_with('$'))
+    value.as_str().is_some_and(|pattern| pattern.starts_with('^') && pattern.ends_with('$'))
 }
 
 #[cfg(test)]
@@ -120,11 +112,7 @@ mod tests {
         });
         assert_eq!(acceptable(&given), expected);
         for empty in [json!({}), json!(true), json!(null), json!({"type": "string"})] {
-            assert_eq!(
-                acceptable(&empty),
-                json!({"type": "object", "properties": {}}),
-                "{empty}"
-            );
+            assert_eq!(acceptable(&empty), json!({"type": "object", "properties": {}}), "{empty}");
         }
     }
 }

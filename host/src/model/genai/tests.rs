@@ -13,14 +13,8 @@ use super::{Clients, Genai};
 
 /// One attempt, without the retries that would hide what it says.
 async fn once(server: &MockProvider, request: &Request) -> Result<Reply, ModelError> {
-    let provider = Provider {
-        api_key: Some("key-12345".to_owned()),
-        ..server.provider("/v1")
-    };
-    Genai::new("mock", &provider, &Clients::new().unwrap())
-        .unwrap()
-        .reply(request)
-        .await
+    let provider = Provider { api_key: Some("key-12345".to_owned()), ..server.provider("/v1") };
+    Genai::new("mock", &provider, &Clients::new().unwrap()).unwrap().reply(request).await
 }
 
 async fn answered(answer: Answer) -> Result<Reply, ModelError> {
@@ -28,11 +22,7 @@ async fn answered(answer: Answer) -> Result<Reply, ModelError> {
 }
 
 fn call(id: &str, name: &str, arguments: &str) -> ToolCall {
-    ToolCall {
-        id: id.into(),
-        name: name.to_owned(),
-        arguments: arguments.to_owned(),
-    }
+    ToolCall { id: id.into(), name: name.to_owned(), arguments: arguments.to_owned() }
 }
 
 fn wire_call(id: &str, name: &str, arguments: &str) -> Value {
@@ -65,10 +55,7 @@ fn conversation() -> Request {
         messages: vec![
             Message::User {
                 text: "Look".to_owned(),
-                media: vec![Media {
-                    mime: "image/png".to_owned(),
-                    base64: "AAAA".to_owned(),
-                }],
+                media: vec![Media { mime: "image/png".to_owned(), base64: "AAAA".to_owned() }],
             },
             Message::Assistant(Box::new(Reply {
                 tool_calls: vec![call("c1", "p__t", r#"{"b":1,"a":2}"#), call("c2", "p__t", "{")],
@@ -103,11 +90,7 @@ async fn parallel_calls_come_through_beside_empty_or_absent_content() {
                 call("OXVhcLDd3Yn8Ii2m8ZVWQH1cAKHvXtLx", "p__t", r#"{"a":1}"#),
                 call("c2", "p__u", "{}"),
             ],
-            tokens: Tokens {
-                input: Some(11),
-                output: Some(7),
-                reasoning: None,
-            },
+            tokens: Tokens { input: Some(11), output: Some(7), reasoning: None },
             model: Some("mock-1".to_owned()),
             ..Reply::default()
         };
@@ -156,16 +139,10 @@ async fn a_conversation_goes_out_in_order_with_its_ids() {
 async fn base_urls_lead_to_the_same_path_with_and_without_a_slash() {
     for path in ["/v1", "/v1/", "", "/"] {
         let server = MockProvider::start([Answer::text("ok")]).await;
-        models("mock", server.provider(path))
-            .reply(&request("hi"))
-            .await
-            .unwrap();
+        models("mock", server.provider(path)).reply(&request("hi")).await.unwrap();
         let asked = server.asked().remove(0);
         assert_eq!(asked.path, "/v1/chat/completions", "{path}");
-        assert_eq!(
-            asked.headers["authorization"], "Bearer none",
-            "no key is needed here"
-        );
+        assert_eq!(asked.headers["authorization"], "Bearer none", "no key is needed here");
     }
 }
 
@@ -180,18 +157,11 @@ async fn usage_is_never_made_up() {
     for (answer, (input, output, reasoning)) in [
         (Answer::json(&json!({"choices": choice})), (None, None, None)),
         (usage(Value::Null), (None, None, None)),
-        (
-            usage(json!({"prompt_tokens": 0, "completion_tokens": 0})),
-            (None, None, None),
-        ),
+        (usage(json!({"prompt_tokens": 0, "completion_tokens": 0})), (None, None, None)),
         (usage(reasoning), (Some(5), Some(9), Some(6))),
     ] {
         let reply = answered(answer).await.unwrap();
-        let expected = Tokens {
-            input,
-            output,
-            reasoning,
-        };
+        let expected = Tokens { input, output, reasoning };
         assert_eq!((reply.tokens, reply.model), (expected, None));
     }
 }
@@ -200,24 +170,9 @@ async fn usage_is_never_made_up() {
 async fn calls_that_cannot_be_read_are_kept_for_the_run_to_answer() {
     let message = |calls: Value| json!({"content": "", "tool_calls": calls});
     for (calls, finish_reason, cut_off, expected) in [
-        (
-            json!([wire_call("c", "p__t", "{")]),
-            "length",
-            true,
-            call("c", "p__t", "{"),
-        ),
-        (
-            json!([wire_call("c", "p__t", "a=1")]),
-            "tool_calls",
-            false,
-            call("c", "p__t", "a=1"),
-        ),
-        (
-            json!([wire_call("c", "p__t", "")]),
-            "tool_calls",
-            false,
-            call("c", "p__t", ""),
-        ),
+        (json!([wire_call("c", "p__t", "{")]), "length", true, call("c", "p__t", "{")),
+        (json!([wire_call("c", "p__t", "a=1")]), "tool_calls", false, call("c", "p__t", "a=1")),
+        (json!([wire_call("c", "p__t", "")]), "tool_calls", false, call("c", "p__t", "")),
         (
             json!([{"function": {"name": "p__t", "arguments": {"a": 1}}}]),
             "tool_calls",
@@ -225,9 +180,7 @@ async fn calls_that_cannot_be_read_are_kept_for_the_run_to_answer() {
             call("", "p__t", r#"{"a":1}"#),
         ),
     ] {
-        let reply = answered(Answer::message(&message(calls), finish_reason))
-            .await
-            .unwrap();
+        let reply = answered(Answer::message(&message(calls), finish_reason)).await.unwrap();
         assert_eq!((reply.tool_calls, reply.cut_off), (vec![expected], cut_off));
         assert_eq!(reply.tokens.input, Some(11));
     }
@@ -246,10 +199,7 @@ async fn a_reply_cut_off_without_a_call_says_so() {
 async fn reasoning_beside_the_content_is_kept_apart() {
     let message = json!({"content": "42", "reasoning_content": "six times seven"});
     let reply = answered(Answer::message(&message, "stop")).await.unwrap();
-    assert_eq!(
-        (reply.content.as_str(), reply.reasoning.as_deref()),
-        ("42", Some("six times seven"))
-    );
+    assert_eq!((reply.content.as_str(), reply.reasoning.as_deref()), ("42", Some("six times seven")));
 }
 
 #[tokio::test]
@@ -261,11 +211,7 @@ async fn answers_that_are_none_are_malformed() {
         Answer::json(&json!({"choices": [{"message": {"role": "assistant", "content": null}}]})),
         Answer::raw(200, "application/json", r#"{"choices": [{"#),
         Answer::raw(200, "text/html", "<html>hello</html>"),
-        Answer::raw(
-            200,
-            "text/event-stream",
-            "data: {\"error\":{\"message\":\"x\"}}\n\n",
-        ),
+        Answer::raw(200, "text/event-stream", "data: {\"error\":{\"message\":\"x\"}}\n\n"),
     ] {
         let error = answered(answer).await.unwrap_err();
         assert!(matches!(error, ModelError::Malformed(_)), "{error:?}");
@@ -290,16 +236,7 @@ async fn errors_are_told_apart_and_told_safely() {
 
     let limited = Answer::error(429, &json!({"error": {"message": "slow"}})).with_header("retry-after", "3");
     let error = answered(limited).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ModelError::RateLimited {
-                retry_after_ms: Some(3000),
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, ModelError::RateLimited { retry_after_ms: Some(3000), .. }), "{error:?}");
 
     let within = Answer::json(&json!({"error": {"code": 500, "message": "template failed"}}));
     let text = answered(within).await.unwrap_err().to_string();
@@ -326,10 +263,7 @@ async fn a_server_that_is_not_there_is_unavailable() {
 async fn a_slow_answer_times_out_and_is_asked_for_again() {
     let slow = Answer::text("late").after(Duration::from_mins(1));
     let server = MockProvider::start([slow, Answer::text("in time")]).await;
-    let provider = Provider {
-        timeout_ms: Some(300),
-        ..server.provider("/v1")
-    };
+    let provider = Provider { timeout_ms: Some(300), ..server.provider("/v1") };
     let reply = models("mock", provider).reply(&request("hi")).await.unwrap();
     assert_eq!((reply.content.as_str(), server.asked().len()), ("in time", 2));
 }
@@ -343,11 +277,7 @@ async fn dropping_the_future_closes_the_connection() {
     let start = std::time::Instant::now();
     asking.abort();
     server.dropped().await;
-    assert!(
-        start.elapsed() < Duration::from_millis(100),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -364,10 +294,7 @@ async fn anthropic_speaks_its_own_format_and_gets_its_thinking_back() {
         "usage": {"input_tokens": 20, "output_tokens": 10},
     }));
     let server = MockProvider::start([answer]).await;
-    let provider = Provider {
-        api_key: Some("key-12345".to_owned()),
-        ..server.provider("/v1")
-    };
+    let provider = Provider { api_key: Some("key-12345".to_owned()), ..server.provider("/v1") };
     let model = Genai::new("anthropic", &provider, &Clients::new().unwrap()).unwrap();
     let mut request = conversation();
     let reply = model.reply(&request).await.unwrap();
@@ -378,9 +305,7 @@ async fn anthropic_speaks_its_own_format_and_gets_its_thinking_back() {
 
     // The journal keeps the reply as JSON; from there it goes into the next request.
     let kept = serde_json::to_string(&reply).unwrap();
-    request
-        .messages
-        .push(Message::Assistant(serde_json::from_str(&kept).unwrap()));
+    request.messages.push(Message::Assistant(serde_json::from_str(&kept).unwrap()));
     model.reply(&request).await.unwrap();
     let asked = server.asked();
     assert_eq!(
@@ -399,10 +324,7 @@ async fn anthropic_speaks_its_own_format_and_gets_its_thinking_back() {
             {"type": "tool_use", "id": "toolu_1", "name": "p__t", "input": {"a": 1}},
         ]},
     ]);
-    assert_eq!(
-        asked[1].body["messages"].as_array().unwrap()[2..],
-        *expected.as_array().unwrap()
-    );
+    assert_eq!(asked[1].body["messages"].as_array().unwrap()[2..], *expected.as_array().unwrap());
 }
 
 #[tokio::test]
@@ -417,10 +339,7 @@ async fn gemini_gets_the_signature_back_on_the_call_that_it_signed() {
         "candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": "STOP"}],
     }));
     let server = MockProvider::start([answer]).await;
-    let provider = Provider {
-        api_key: Some("key-12345".to_owned()),
-        ..server.provider("")
-    };
+    let provider = Provider { api_key: Some("key-12345".to_owned()), ..server.provider("") };
     let model = Genai::new("gemini", &provider, &Clients::new().unwrap()).unwrap();
     let mut request = request("hi");
     let reply = model.reply(&request).await.unwrap();
@@ -432,17 +351,11 @@ async fn gemini_gets_the_signature_back_on_the_call_that_it_signed() {
     let sent = &asked.body["contents"][1]["parts"];
     assert_eq!(sent[0]["text"], "Looking.");
     assert_eq!(
-        (
-            &sent[1]["thoughtSignature"],
-            &sent[1]["functionCall"]["args"]["a"]
-        ),
+        (&sent[1]["thoughtSignature"], &sent[1]["functionCall"]["args"]["a"]),
         (&json!("sig-1"), &json!(1))
     );
     assert_eq!(
-        (
-            &sent[2]["thoughtSignature"],
-            &sent[2]["functionCall"]["args"]["a"]
-        ),
+        (&sent[2]["thoughtSignature"], &sent[2]["functionCall"]["args"]["a"]),
         (&Value::Null, &json!(2))
     );
 }
