@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
+use super::extract::Caller;
 use super::problem::{Problem, ProblemDocument};
 use crate::agent::Agent;
 use crate::id::AgentId;
@@ -24,7 +25,7 @@ use crate::key::{Principal, Role};
 )]
 pub(super) async fn list(
     State(app): State<App>,
-    principal: Principal,
+    Caller(principal): Caller,
     Query(_query): Query<ListQuery>,
 ) -> Json<Vec<AgentView>> {
     Json(app.agents.values().map(|agent| AgentView::of(agent, &principal)).collect())
@@ -44,7 +45,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn get(
     State(app): State<App>,
-    principal: Principal,
+    Caller(principal): Caller,
     Path(id): Path<String>,
 ) -> Result<Json<AgentView>, Problem> {
     let agent = app.agents.get(&AgentId::from(id)).ok_or_else(|| Problem::no_such("agent"))?;

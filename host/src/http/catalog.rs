@@ -9,9 +9,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::App;
+use super::extract::Caller;
 use super::problem::ProblemDocument;
 use crate::agent::{DEMO, ModelName};
-use crate::key::Principal;
 use crate::plugin::{Grants, Limits};
 use crate::registry::FailedPlugin;
 
@@ -25,7 +25,7 @@ use crate::registry::FailedPlugin;
         (status = 401, description = "No valid token", body = ProblemDocument),
     )
 )]
-pub(super) async fn tools(State(app): State<App>, _principal: Principal) -> Json<Vec<ToolView>> {
+pub(super) async fn tools(State(app): State<App>, _caller: Caller) -> Json<Vec<ToolView>> {
     let registry = app.registry.load();
     let view = |spec: &crate::tool::ToolSpec| ToolView {
         id: spec.name.to_string(),
@@ -65,7 +65,7 @@ pub(super) struct ToolView {
         (status = 401, description = "No valid token", body = ProblemDocument),
     )
 )]
-pub(super) async fn plugins(State(app): State<App>, _principal: Principal) -> Json<Vec<PluginView>> {
+pub(super) async fn plugins(State(app): State<App>, _caller: Caller) -> Json<Vec<PluginView>> {
     let registry = app.registry.load();
     let loaded = registry.plugins().iter().map(|plugin| PluginView {
         id: plugin.id().to_owned(),
@@ -121,7 +121,7 @@ pub(super) struct PluginView {
         (status = 401, description = "No valid token", body = ProblemDocument),
     )
 )]
-pub(super) async fn models(State(app): State<App>, _principal: Principal) -> Json<Vec<ModelView>> {
+pub(super) async fn models(State(app): State<App>, _caller: Caller) -> Json<Vec<ModelView>> {
     let ready: BTreeMap<String, bool> = app
         .models
         .list()

@@ -13,7 +13,10 @@ use crate::key::{Principal, Token};
 use crate::store::KeyClaim;
 use crate::tool::hex;
 
-impl FromRequestParts<App> for Principal {
+/// Who is calling.
+pub(crate) struct Caller(pub(crate) Principal);
+
+impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
@@ -31,10 +34,10 @@ impl FromRequestParts<App> for Principal {
         // Comparing hashes tells nothing about how much of a guess was right.
         let hash = Token::hash(token);
         if app.admin_token_hash.as_deref() == Some(hash.as_str()) {
-            return Ok(Self::bootstrap());
+            return Ok(Self(Principal::bootstrap()));
         }
         match app.store.key(&hash).await? {
-            Some(key) => Ok(key.into()),
+            Some(key) => Ok(Self(key.into())),
             None => Err(Problem::new(Kind::Unauthorized, "The token is unknown or was revoked.")),
         }
     }

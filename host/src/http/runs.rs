@@ -8,7 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::App;
-use super::extract::{IdempotencyKey, JsonBody};
+use super::extract::{Caller, IdempotencyKey, JsonBody};
 use super::media::MediaInput;
 use super::problem::{InvalidParam, Kind, Problem, ProblemDocument};
 use super::run_response::{RunDetails, RunResponse};
@@ -41,7 +41,7 @@ use crate::session::Owner;
 )]
 pub(super) async fn create(
     State(app): State<App>,
-    principal: Principal,
+    Caller(principal): Caller,
     Path(agent): Path<String>,
     key: IdempotencyKey,
     body: JsonBody<RunRequest>,
@@ -74,7 +74,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn resume(
     State(app): State<App>,
-    principal: Principal,
+    Caller(principal): Caller,
     Path((agent, run)): Path<(String, String)>,
     key: IdempotencyKey,
     body: JsonBody<ContinueRequest>,
@@ -105,7 +105,7 @@ pub(super) async fn resume(
 )]
 pub(super) async fn cancel(
     State(app): State<App>,
-    principal: Principal,
+    Caller(principal): Caller,
     Path((_agent, run)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let Some(run) = app.store.load(&RunId::from(run)).await? else { return Ok(StatusCode::NO_CONTENT) };
@@ -134,7 +134,7 @@ pub(super) async fn cancel(
 )]
 pub(super) async fn get(
     State(app): State<App>,
-    principal: Principal,
+    Caller(principal): Caller,
     Path((agent, run)): Path<(String, String)>,
 ) -> Result<Json<RunDetails>, Problem> {
     let run = app.visible_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
