@@ -1,5 +1,6 @@
 //! The `holdfast` program: flags, the log, and the exit code.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -23,7 +24,8 @@ fn main() -> ExitCode {
 fn start_log(default: &str) {
     let filter = holdfast::config::log_filter().unwrap_or_else(|| default.to_owned());
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

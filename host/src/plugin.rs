@@ -38,6 +38,7 @@ impl Grants {
 #[derive(Deserialize, Serialize, Clone, Default, Debug)]
 pub struct Limits {}
 #[derive(Deserialize, Serialize, Clone, Default, Debug)]
+#[serde(default)]
 pub struct PluginSettings {
     pub grants: Grants,
     pub limits: Limits,

@@ -1,12 +1,12 @@
 //! The agents, read-only: they are declared in the configuration file.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::extract::Caller;
+use super::extract::{Caller, QueryParams};
 use super::problem::{Problem, ProblemDocument};
 use crate::agent::Agent;
 use crate::id::AgentId;
@@ -16,6 +16,7 @@ use crate::key::{Principal, Role};
 #[utoipa::path(
     get,
     path = "/api/agents",
+    operation_id = "listAgents",
     tag = "agents",
     params(ListQuery),
     responses(
@@ -26,7 +27,7 @@ use crate::key::{Principal, Role};
 pub(super) async fn list(
     State(app): State<App>,
     Caller(principal): Caller,
-    Query(_query): Query<ListQuery>,
+    QueryParams(_query): QueryParams<ListQuery>,
 ) -> Json<Vec<AgentView>> {
     Json(app.agents.values().map(|agent| AgentView::of(agent, &principal)).collect())
 }
@@ -35,6 +36,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/api/agents/{agentId}",
+    operation_id = "getAgent",
     tag = "agents",
     params(("agentId" = String, Path)),
     responses(

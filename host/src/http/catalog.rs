@@ -19,6 +19,7 @@ use crate::registry::FailedPlugin;
 #[utoipa::path(
     get,
     path = "/api/tools",
+    operation_id = "listTools",
     tag = "catalog",
     responses(
         (status = 200, description = "The tools, by name", body = Vec<ToolView>),
@@ -59,6 +60,7 @@ pub(super) struct ToolView {
 #[utoipa::path(
     get,
     path = "/api/plugins",
+    operation_id = "listPlugins",
     tag = "catalog",
     responses(
         (status = 200, description = "The plugins, by id", body = Vec<PluginView>),
@@ -115,6 +117,7 @@ pub(super) struct PluginView {
 #[utoipa::path(
     get,
     path = "/api/models",
+    operation_id = "listModels",
     tag = "catalog",
     responses(
         (status = 200, description = "The models, by id", body = Vec<ModelView>),

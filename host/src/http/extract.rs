@@ -149,3 +149,22 @@ impl IdempotencyKey {
         })
     }
 }
+
+/// Parameters from the query string.
+pub(crate) struct QueryParams<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for QueryParams<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
+        match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
+            Ok(query) => Ok(Self(query.0)),
+            Err(rejection) => {
+                let text = rejection.body_text();
+                let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+                let (field, message) = text.split_once(": ").unwrap_or(("query", text));
+                Err(Problem::invalid_param(field, message))
+            }
+        }
+    }
+}

@@ -29,7 +29,7 @@ pub(super) struct Readiness {
 }
 
 /// The process answers.
-#[utoipa::path(get, path = "/api/v1/health", tag = "health", security(()), responses((status = 200, body = Health)))]
+#[utoipa::path(get, operation_id = "live", path = "/api/v1/health", tag = "health", security(()), responses((status = 200, body = Health)))]
 pub(super) async fn live() -> Json<Health> {
     Json(Health { status: "UP" })
 }
@@ -37,6 +37,7 @@ pub(super) async fn live() -> Json<Health> {
 /// The server can take runs.
 #[utoipa::path(
     get,
+    operation_id = "ready",
     path = "/api/v1/health/ready",
     tag = "health",
     security(()),

@@ -24,6 +24,7 @@ use crate::session::Owner;
 #[utoipa::path(
     post,
     path = "/api/agents/{agentId}/runs",
+    operation_id = "runAgent",
     tag = "runs",
     params(("agentId" = String, Path), IdempotencyKey),
     request_body = RunRequest,
@@ -58,6 +59,7 @@ pub(super) async fn create(
 #[utoipa::path(
     post,
     path = "/api/agents/{agentId}/runs/{runId}/continue",
+    operation_id = "continueRun",
     tag = "runs",
     params(("agentId" = String, Path), ("runId" = String, Path), IdempotencyKey),
     request_body = ContinueRequest,
@@ -93,6 +95,7 @@ pub(super) async fn resume(
 /// Cancels a run in whatever state it is. What has ended stays as it ended.
 #[utoipa::path(
     delete,
+    operation_id = "cancelRun",
     path = "/api/agents/{agentId}/runs/{runId}",
     tag = "runs",
     params(("agentId" = String, Path), ("runId" = String, Path)),
@@ -123,6 +126,7 @@ pub(super) async fn cancel(
 /// A run as it is now.
 #[utoipa::path(
     get,
+    operation_id = "getRun",
     path = "/api/agents/{agentId}/runs/{runId}",
     tag = "runs",
     params(("agentId" = String, Path), ("runId" = String, Path)),
