@@ -46,8 +46,8 @@ impl Server {
         for agent in &config.agents {
             models.check(&agent.model).with_context(|| format!("agent `{}`", agent.id))?;
         }
-        let plugins = PluginHost::new(store.clone(), clock.clone(), config.compile_cache.clone())?;
-        let registry = ToolRegistry::load_dir(&plugins, &config.plugin_dir, &config.plugins).await;
+        let plugins = PluginHost::new(store.clone(), clock.clone(), config.compile_cache.as_deref())?;
+        let registry = load_plugins(&plugins, config).await;
         report(&registry, &config.agents);
         let registry = Arc::new(ArcSwap::from_pointee(registry));
         let models = Arc::new(models);
@@ -132,6 +132,17 @@ impl Server {
     }
 }
 
+/// A server without plugins is a server all the same: its agents just have no tools.
+async fn load_plugins(host: &PluginHost, config: &Config) -> ToolRegistry {
+    match ToolRegistry::load_dir(host, &config.plugin_dir, &config.plugins).await {
+        Ok(registry) => registry,
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "no plugins are loaded");
+            ToolRegistry::default()
+        }
+    }
+}
+
 async fn reload(
     app: &App,
     folder: &std::path::Path,
@@ -139,7 +150,13 @@ async fn reload(
     agents: &[Agent],
 ) {
     tracing::info!("a plugin was rebuilt: loading the plugin folder again");
-    let registry = ToolRegistry::load_dir(&app.plugins, folder, settings).await;
+    let registry = match ToolRegistry::load_dir(&app.plugins, folder, settings).await {
+        Ok(registry) => registry,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "keeping the plugins that are loaded");
+            return;
+        }
+    };
     report(&registry, agents);
     // Calls under way keep the plugin they started with.
     app.registry.store(Arc::new(registry));

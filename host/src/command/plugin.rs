@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::say;
 use crate::config::{Config, ServerArgs};
-use crate::plugin::{Plugin, PluginHost, PluginSettings};
+use crate::plugin::{Grants, Plugin, PluginHost};
 use crate::registry::ToolRegistry;
 use crate::toolchain::{GuestBuild, GuestToolchain};
 
@@ -92,15 +92,15 @@ async fn inspect(args: InspectArgs) -> anyhow::Result<()> {
     let id = args.file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     // Whatever it asks for is granted: nothing is called, and the answer shows what it is.
     let mut settings = config.plugins.get(id).cloned().unwrap_or_default();
-    settings.grants = settings.grants.everything();
-    let plugin = PluginHost::detached()?.load(id, bytes, &settings).await?;
+    settings.grants = Grants::everything();
+    let plugin = PluginHost::for_inspection()?.load(id, bytes, &settings).await?;
     describe(&plugin)
 }
 
 async fn list(args: &ServerArgs) -> anyhow::Result<()> {
     let config = Config::load(args)?;
     let registry =
-        ToolRegistry::load_dir(&PluginHost::detached()?, &config.plugin_dir, &config.plugins).await;
+        ToolRegistry::load_dir(&PluginHost::for_inspection()?, &config.plugin_dir, &config.plugins).await?;
     for plugin in registry.plugins() {
         let tools: Vec<&str> = plugin.specs().iter().map(|spec| spec.name.tool()).collect();
         say(&format!("{:<16} loaded  {}  {}", plugin.id(), &plugin.digest()[..12], tools.join(", ")))?;

@@ -92,7 +92,8 @@ impl Runner {
             run.failed(budget_exceeded("maxSteps", max_steps), self.clock.now())?;
             return Ok(());
         }
-        let tools = self.registry.load().specs_for(&run.spec().agent);
+        let registry = self.registry.load_full();
+        let tools = registry.specs_for(&run.spec().agent).into_iter().cloned().collect();
         let request = Request { tools, ..request(run, history) };
         match self.models.reply(&request).await {
             Ok(mut reply) => {

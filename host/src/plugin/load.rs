@@ -1,0 +1,214 @@
+//! From bytes to a plugin that can be called, or to one sentence that says why not.
+//!
+//! Cheap checks come first: nothing is compiled before its size, its names and its imports are known to be
+//! acceptable, and nothing of it runs before it is compiled and linked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
+use wasmtime::component::{Component, HasSelf};
+
+use super::bindings::FullPluginPre;
+use super::bindings::exports::holdfast::plugin::tools::Tool;
+use super::bindings::holdfast::plugin::kv;
+use super::call::{Answer, CallState, Instance, Question};
+use super::describe::{self, DescribeError};
+use super::inspect::{Names, inspect};
+use super::limits::{Limits, Meter};
+use super::log::escaped;
+use super::outcome::Ended;
+use super::{Grants, Loaded, Plugin, PluginSettings, Shared};
+use crate::tool::{OutcomeKind, ToolNameError, check_name_part, hex};
+
+/// A Python interpreter takes about 7 s on two cores.
+const COMPILE_TIME: Duration = Duration::from_secs(120);
+/// What `describe` may use at most, whatever the plugin's limits are.
+const DESCRIBE_WALL_MS: u64 = 5000;
+const DESCRIBE_CPU_MS: u64 = 2000;
+const DESCRIBE_BYTES: u64 = 4 << 20;
+
+/// Why a plugin was not loaded. Written for the operator; holds no host paths, and what is guest-controlled
+/// is cut and escaped.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("the plugin's id: {0}")]
+    Id(#[from] ToolNameError),
+    #[error(
+        "the file has {bytes} bytes, the limit is {limit}: raise `component_bytes` in [plugins.{plugin}.limits]"
+    )]
+    TooBig { plugin: String, bytes: u64, limit: u64 },
+    #[error("this is not a WebAssembly component: {0}")]
+    Malformed(String),
+    #[error("this is a core WebAssembly module, not a component: build for wasm32-wasip2")]
+    CoreModule,
+    #[error("the component has {found} {what}; the most is {limit}")]
+    TooComplex { what: &'static str, found: u64, limit: u64 },
+    #[error(
+        "it does not export `holdfast:plugin/tools@0.1.0`, the version this host serves; it exports: {0}"
+    )]
+    NoTools(String),
+    #[error(
+        "it exports `{0}`, but this host serves `holdfast:plugin/tools@0.1.0`: build it against that version"
+    )]
+    Version(String),
+    #[error("it imports `{name}`: {hint}")]
+    Import { name: String, hint: String },
+    #[error("it does not compile: {0}")]
+    Compile(String),
+    #[error("it was not compiled within {} s", COMPILE_TIME.as_secs())]
+    CompileTime,
+    #[error("its imports or exports have other types than `holdfast:plugin@0.1.0`: {0}")]
+    Link(String),
+    #[error("`describe` did not answer: {0}")]
+    Describe(String),
+    #[error("`describe` answered differently the second time; it must always list the same tools")]
+    DescribeChanged,
+    #[error(transparent)]
+    Tools(#[from] DescribeError),
+    #[error("the host is shutting down")]
+    ShuttingDown,
+}
+
+pub(super) async fn load(
+    shared: &Arc<Shared>,
+    id: &str,
+    bytes: Vec<u8>,
+    settings: &PluginSettings,
+) -> Result<Plugin, LoadError> {
+    check_name_part(id)?;
+    check_size(id, bytes.len() as u64, &settings.limits)?;
+    let size = bytes.len() as u64;
+    let compiled = compile(shared, id, bytes, &settings.grants).await?;
+    let pre = link(shared, &compiled.component, &settings.grants)?;
+    let tools = describe_twice(shared, id, &pre, &settings.limits).await?;
+    let (specs, checks) = describe::specs(id, tools)?;
+    let limits = settings.limits.clone();
+    Ok(Plugin(Arc::new(Loaded {
+        id: Arc::from(id),
+        digest: compiled.digest,
+        size,
+        specs,
+        checks,
+        imports: compiled.names.capabilities(),
+        grants: settings.grants.clone(),
+        running: Semaphore::new(usize::try_from(limits.concurrent_calls.max(1)).unwrap_or(1)),
+        limits: Arc::new(limits),
+        pre,
+        shared: Arc::clone(shared),
+    })))
+}
+
+/// Also asked before a file is read at all.
+pub(crate) fn check_size(plugin: &str, bytes: u64, limits: &Limits) -> Result<(), LoadError> {
+    let limit = limits.component_bytes;
+    if bytes > limit {
+        return Err(LoadError::TooBig { plugin: plugin.to_owned(), bytes, limit });
+    }
+    Ok(())
+}
+
+struct Compiled {
+    digest: String,
+    names: Names,
+    component: Component,
+}
+
+/// Everything that takes CPU in proportion to the bytes, on a thread made for it. A compilation cannot be
+/// stopped: one that takes too long keeps its place among the few that run at once until it ends.
+async fn compile(
+    shared: &Arc<Shared>,
+    id: &str,
+    bytes: Vec<u8>,
+    grants: &Grants,
+) -> Result<Compiled, LoadError> {
+    let work = async {
+        let place =
+            Arc::clone(&shared.compiling).acquire_owned().await.map_err(|_| LoadError::ShuttingDown)?;
+        let (engine, id, grants) = (shared.engine.clone(), id.to_owned(), grants.clone());
+        let compiling = move || {
+            let _place = place;
+            let digest = hex(&Sha256::digest(&bytes));
+            let names = inspect(&bytes)?;
+            names.check(&id, &grants)?;
+            let component = Component::new(&engine, &bytes)
+                .map_err(|error| LoadError::Compile(escaped(&format!("{error:#}"), 500)))?;
+            Ok(Compiled { digest, names, component })
+        };
+        let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;
+        threads
+            .spawn_blocking(compiling)
+            .await
+            .unwrap_or_else(|error| Err(LoadError::Compile(error.to_string())))
+    };
+    tokio::time::timeout(COMPILE_TIME, work).await.unwrap_or(Err(LoadError::CompileTime))
+}
+
+/// An interface that was not granted is not even linked.
+fn link(
+    shared: &Shared,
+    component: &Component,
+    grants: &Grants,
+) -> Result<FullPluginPre<CallState>, LoadError> {
+    let refused = |error: wasmtime::Error| LoadError::Link(escaped(&format!("{error:#}"), 500));
+    let mut linker = shared.linker.clone();
+    if grants.kv {
+        kv::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
+    }
+    let pre = linker.instantiate_pre(component).map_err(refused)?;
+    FullPluginPre::new(pre).map_err(refused)
+}
+
+async fn describe_twice(
+    shared: &Arc<Shared>,
+    id: &str,
+    pre: &FullPluginPre<CallState>,
+    limits: &Limits,
+) -> Result<Vec<Tool>, LoadError> {
+    let limits = Arc::new(Limits {
+        wall_ms: limits.wall_ms.min(DESCRIBE_WALL_MS),
+        cpu_ms: limits.cpu_ms.min(DESCRIBE_CPU_MS),
+        output_bytes: DESCRIBE_BYTES,
+        ..limits.clone()
+    });
+    let first = describe(shared, id, pre, &limits).await?;
+    let second = describe(shared, id, pre, &limits).await?;
+    if first != second {
+        return Err(LoadError::DescribeChanged);
+    }
+    Ok(first)
+}
+
+async fn describe(
+    shared: &Arc<Shared>,
+    id: &str,
+    pre: &FullPluginPre<CallState>,
+    limits: &Arc<Limits>,
+) -> Result<Vec<Tool>, LoadError> {
+    let meter = Arc::new(Meter::default());
+    let instance =
+        Instance { plugin: Arc::from(id), limits: Arc::clone(limits), meter: Arc::clone(&meter), call: None };
+    let (engine, pre) = (shared.engine.clone(), pre.clone());
+    let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;
+    let asking = threads.spawn(async move { instance.ask(&engine, &pre, Question::Describe).await });
+    match AbortOnDropHandle::new(asking).await {
+        Ok(Ok(Answer::Tools(tools))) => Ok(tools),
+        Ok(Ok(Answer::Outcome(_))) => Err(LoadError::Describe("it answered another question".to_owned())),
+        Ok(Err(stopped)) => Err(LoadError::Describe(in_words(&Ended::stopped(&stopped, &meter)))),
+        Err(error) => Err(LoadError::Describe(error.to_string())),
+    }
+}
+
+fn in_words(ended: &Ended) -> String {
+    let what = match &ended.kind {
+        OutcomeKind::Limit { limit } => format!("it reached its limit on {limit}"),
+        OutcomeKind::Trap { trap } => format!("it crashed ({trap})"),
+        _ => "its answer could not be read".to_owned(),
+    };
+    match &ended.reason {
+        Some(reason) => format!("{what}: {reason}"),
+        None => what,
+    }
+}

@@ -1,0 +1,286 @@
+//! From how a call ended to what the model reads and what the operator's log says.
+//!
+//! The model gets one short sentence without host detail. The operator gets the reason, the plugin, the
+//! run, and the setting that would allow it.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use super::bindings::exports::holdfast::plugin::tools::{Failure, Outcome};
+use super::bindings::holdfast::plugin::types::{Output, Part};
+use super::call::{MAX_PARTS, Stopped};
+use super::limits::{LimitReached, Limits, Meter, setting};
+use super::log::escaped;
+use super::schema::Schema;
+use crate::id::RunId;
+use crate::tool::{Limit, OutcomeKind, ToolName, ToolOutcome};
+
+/// Longest failure message, code and media type that are passed on.
+const MAX_MESSAGE: usize = 4 << 10;
+const MAX_CODE: usize = 64;
+const MAX_MIME: usize = 100;
+/// Longest reason in the operator's log: guests put names into traces.
+const MAX_REASON: usize = 2 << 10;
+
+/// A call that ended. `reason` is for the operator only.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) kind: OutcomeKind,
+    text: String,
+    structured: Option<Value>,
+    pub(super) reason: Option<String>,
+}
+
+impl Ended {
+    pub(super) fn of(kind: OutcomeKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into(), structured: None, reason: None }
+    }
+
+    pub(super) fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    pub(super) fn limit(limit: Limit) -> Self {
+        let text = format!("The tool was stopped: it reached its limit on {limit}.");
+        Self::of(OutcomeKind::Limit { limit }, text)
+    }
+
+    pub(super) fn cancelled() -> Self {
+        Self::of(OutcomeKind::Cancelled, "The run was cancelled before the tool was done.")
+    }
+
+    pub(super) fn host_fault(reason: impl Into<String>) -> Self {
+        Self::of(OutcomeKind::HostFault, "The host could not run the tool.").because(reason)
+    }
+
+    fn invalid(reason: impl Into<String>) -> Self {
+        let text = "The tool gave an answer that is not valid, and it was dropped.";
+        Self::of(OutcomeKind::InvalidOutput, text).because(reason)
+    }
+
+    fn trap(trap: &str, reason: String) -> Self {
+        let trap = trap.to_owned();
+        Self::of(OutcomeKind::Trap { trap }, "The tool crashed.").because(reason)
+    }
+
+    /// What the guest itself says.
+    pub(super) fn answered(
+        answer: Result<Outcome, Failure>,
+        schema: Option<&Schema>,
+        limits: &Limits,
+        meter: &Meter,
+    ) -> Self {
+        match answer {
+            Ok(Outcome::Done(output)) => done(output, schema, limits, meter),
+            Ok(Outcome::Suspend(_)) => Self::of(
+                OutcomeKind::InvalidOutput,
+                "The tool wants to ask a human, which this version of the host does not offer.",
+            )
+            .because("`suspend` is not served by this version"),
+            Err(failure) => failed(failure),
+        }
+    }
+
+    /// What happened to a guest that gave no answer.
+    pub(super) fn stopped(stopped: &Stopped, meter: &Meter) -> Self {
+        match stopped {
+            Stopped::Cancelled => Self::cancelled(),
+            Stopped::WallTime => Self::limit(Limit::WallTime),
+            Stopped::Start(error) => crashed(error, meter).unwrap_or_else(|| Self::host_fault(reason(error))),
+            // No trap and no guest on the stack: the answer itself could not be read.
+            Stopped::Call(error) => crashed(error, meter).unwrap_or_else(|| Self::invalid(reason(error))),
+        }
+    }
+
+    /// Tells the operator, where it is not the guest's ordinary business.
+    pub(super) fn report(&self, tool: &ToolName, run: &RunId) {
+        let plugin = tool.plugin();
+        let reason = self.reason.as_deref().unwrap_or("");
+        match &self.kind {
+            OutcomeKind::Ok
+            | OutcomeKind::ToolError
+            | OutcomeKind::GuestFailure { .. }
+            | OutcomeKind::InvalidArgs
+            | OutcomeKind::Rejected
+            | OutcomeKind::Cancelled => {}
+            OutcomeKind::Limit { limit } => {
+                let setting = setting(*limit).map(|name| format!("plugins.{plugin}.limits.{name}"));
+                tracing::warn!(plugin.id = plugin, tool = tool.tool(), run.id = %run, limit = %limit, setting, reason,
+                    "a plugin ran into a limit");
+            }
+            OutcomeKind::HostFault => {
+                tracing::error!(plugin.id = plugin, tool = tool.tool(), run.id = %run, reason, "a plugin could not be run");
+            }
+            OutcomeKind::Trap { trap } => {
+                tracing::warn!(plugin.id = plugin, tool = tool.tool(), run.id = %run, trap, reason, "a plugin crashed");
+            }
+            OutcomeKind::InvalidOutput | OutcomeKind::Denied { .. } | OutcomeKind::Unavailable => {
+                tracing::warn!(plugin.id = plugin, tool = tool.tool(), run.id = %run, kind = ?self.kind, reason,
+                    "a plugin's call came to nothing");
+            }
+        }
+    }
+
+    pub(super) fn into_outcome(self, meter: &Meter) -> ToolOutcome {
+        ToolOutcome { kind: self.kind, text: self.text, structured: self.structured, usage: meter.usage() }
+    }
+}
+
+/// Traps and limits; none if the guest was not running when the error came up.
+fn crashed(error: &wasmtime::Error, meter: &Meter) -> Option<Ended> {
+    if let Some(LimitReached(limit)) = error.downcast_ref() {
+        return Some(Ended::limit(*limit));
+    }
+    let trap = error.downcast_ref::<Trap>();
+    if trap == Some(&Trap::StackOverflow) {
+        return Some(Ended::limit(Limit::Stack));
+    }
+    // A refused allocation comes first, and then whatever the guest makes of it: mostly `unreachable`.
+    if let Some(limit) = meter.hit() {
+        return Some(Ended::limit(limit).because(reason(error)));
+    }
+    let in_guest = error.downcast_ref::<WasmBacktrace>().is_some();
+    if transfer_exhausted(error) {
+        let limit = if in_guest { Limit::HostCallBytes } else { Limit::Output };
+        return Some(Ended::limit(limit));
+    }
+    if let Some(trap) = trap {
+        return Some(Ended::trap(trap_name(*trap), reason(error)));
+    }
+    if error.is::<I32Exit>() {
+        return Some(Ended::trap("exit", reason(error)));
+    }
+    // A host function refused what it was handed: bytes that are no UTF-8, a handle it never gave out.
+    in_guest.then(|| Ended::trap("host-call", reason(error)))
+}
+
+/// wasmtime keeps the error's type to itself.
+fn transfer_exhausted(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().contains("fuel allocated for hostcalls")
+}
+
+fn trap_name(trap: Trap) -> &'static str {
+    match trap {
+        Trap::UnreachableCodeReached => "unreachable",
+        Trap::MemoryOutOfBounds => "memory-out-of-bounds",
+        Trap::TableOutOfBounds => "table-out-of-bounds",
+        Trap::IndirectCallToNull => "indirect-call-to-null",
+        Trap::BadSignature => "bad-signature",
+        Trap::IntegerOverflow => "integer-overflow",
+        Trap::IntegerDivisionByZero => "integer-division-by-zero",
+        Trap::BadConversionToInteger => "bad-conversion-to-integer",
+        Trap::CannotEnterComponent => "cannot-enter-component",
+        Trap::CannotLeaveComponent => "cannot-leave-component",
+        Trap::InvalidDiscriminant => "invalid-discriminant",
+        Trap::InvalidChar => "invalid-char",
+        Trap::StringOutOfBounds => "string-out-of-bounds",
+        Trap::ListOutOfBounds => "list-out-of-bounds",
+        Trap::UnalignedPointer => "unaligned-pointer",
+        // The enum grows with wasmtime; the operator's log has the full text.
+        _ => "other",
+    }
+}
+
+fn reason(error: &wasmtime::Error) -> String {
+    escaped(&format!("{error:#}"), MAX_REASON)
+}
+
+fn done(output: Output, schema: Option<&Schema>, limits: &Limits, meter: &Meter) -> Ended {
+    let bytes = size(&output);
+    meter.output(bytes);
+    if bytes > limits.output_bytes || output.parts.len() > MAX_PARTS {
+        return Ended::limit(meter.reached(Limit::Output).0);
+    }
+    let structured = match output.structured.as_deref().map(serde_json::from_str::<Value>) {
+        None => None,
+        Some(Ok(value)) => Some(value),
+        Some(Err(error)) => return Ended::invalid(format!("`structured` is not JSON: {error}")),
+    };
+    if let (Some(schema), Some(value), false) = (schema, &structured, output.is_error) {
+        let problems = schema.problems(value, 1);
+        if let Some(problem) = problems.first() {
+            return Ended::invalid(format!("`structured` does not fit the output schema: {problem}"));
+        }
+    }
+    let text = match text(output.parts) {
+        Ok(text) if !text.is_empty() => text,
+        Ok(_) => output.structured.unwrap_or_else(|| "(no output)".to_owned()),
+        Err(error) => return Ended::invalid(format!("a `data` part is not JSON: {error}")),
+    };
+    let kind = if output.is_error { OutcomeKind::ToolError } else { OutcomeKind::Ok };
+    Ended { structured, ..Ended::of(kind, text) }
+}
+
+fn size(output: &Output) -> u64 {
+    let part = |part: &Part| match part {
+        Part::Text(text) | Part::Data(text) => text.len(),
+        Part::Media(blob) => blob.data.len() + blob.mime.len() + blob.name.as_ref().map_or(0, String::len),
+    };
+    let parts: usize = output.parts.iter().map(part).sum();
+    (parts + output.structured.as_ref().map_or(0, String::len)) as u64
+}
+
+/// The parts as the model reads them, one below the other.
+fn text(parts: Vec<Part>) -> Result<String, serde_json::Error> {
+    let mut lines = Vec::with_capacity(parts.len());
+    for part in parts {
+        lines.push(match part {
+            Part::Text(text) => text,
+            Part::Data(json) => {
+                // Parsed as a value and not skipped over, so that its depth is bounded like all JSON here.
+                serde_json::from_str::<Value>(&json)?;
+                json
+            }
+            Part::Media(blob) => format!("[{}, {} bytes]", escaped(&blob.mime, MAX_MIME), blob.data.len()),
+        });
+    }
+    Ok(lines.join("\n"))
+}
+
+fn failed(failure: Failure) -> Ended {
+    let mut text = failure.message;
+    text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+    if text.trim().is_empty() {
+        "The tool failed and did not say why.".clone_into(&mut text);
+    }
+    if let Some(wait) = failure.retry_after_ms {
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, " (It may work again after {wait} ms.)");
+    }
+    let code = code(&failure.code);
+    Ended::of(OutcomeKind::GuestFailure { code }, text)
+}
+
+/// A guest's word as a label: kebab-case, at most 64 characters.
+fn code(word: &str) -> String {
+    let mut code = String::new();
+    for byte in word.bytes() {
+        if code.len() == MAX_CODE {
+            break;
+        }
+        match byte.to_ascii_lowercase() {
+            byte @ (b'a'..=b'z' | b'0'..=b'9') => code.push(char::from(byte)),
+            _ if code.is_empty() || code.ends_with('-') => {}
+            _ => code.push('-'),
+        }
+    }
+    let code = code.trim_end_matches('-');
+    if code.is_empty() { "unspecified".to_owned() } else { code.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::code;
+
+    #[test]
+    fn codes_become_kebab_case() {
+        assert_eq!(code("Not Found!\n"), "not-found");
+        assert_eq!(code("--\u{1b}[31m"), "31m");
+        assert_eq!(code("…"), "unspecified");
+        assert_eq!(code(&"x".repeat(1000)).len(), 64);
+    }
+}

@@ -1,0 +1,259 @@
+//! JSON Schemas that a plugin made up: checked at load so that validating against them later is cheap and
+//! touches nothing but memory.
+//!
+//! Hostile schemas are the point here. References must be local and must not recurse, and the schema with
+//! all its references written out must be small: this bounds the time that one validation can take.
+//! Patterns run on a regex engine that is linear in its input.
+
+use std::collections::HashMap;
+
+use jsonschema::{PatternOptions, Validator};
+use serde_json::{Map, Value};
+
+use super::log::escaped;
+
+const MAX_BYTES: usize = 64 << 10;
+/// Most nodes of a schema whose references are written out.
+const MAX_NODES: u64 = 10_000;
+/// Deepest nesting of such a schema: validators recurse.
+const MAX_DEPTH: u64 = 150;
+const MAX_REGEX_BYTES: usize = 1 << 20;
+
+/// Why a schema is refused; each reads after "its schema".
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    #[error("has {0} bytes; the most is {MAX_BYTES}")]
+    TooBig(usize),
+    #[error("is not JSON: {0}")]
+    NotJson(#[from] serde_json::Error),
+    #[error("must be an object with `\"type\": \"object\"` at its top")]
+    NotAnObject,
+    #[error(
+        "uses `{keyword}: {value}`: only references into the schema itself, such as `#/$defs/name`, work"
+    )]
+    Reference { keyword: &'static str, value: String },
+    #[error("refers to itself at `{0}`: write the levels out, or take that part as a string")]
+    Recursive(String),
+    #[error("is too large once its references are written out ({MAX_NODES} nodes, {MAX_DEPTH} levels)")]
+    TooLarge,
+    #[error("is not a valid JSON Schema: {0}")]
+    Invalid(String),
+}
+
+/// A schema and what checks values against it.
+#[derive(Debug)]
+pub(super) struct Schema {
+    pub(super) value: Value,
+    validator: Validator,
+}
+
+impl Schema {
+    /// A schema of arguments: the top must be an object.
+    pub(super) fn of_arguments(text: &str) -> Result<Self, SchemaError> {
+        let schema = Self::of_output(text)?;
+        if schema.value.get("type") != Some(&Value::from("object")) {
+            return Err(SchemaError::NotAnObject);
+        }
+        Ok(schema)
+    }
+
+    pub(super) fn of_output(text: &str) -> Result<Self, SchemaError> {
+        if text.len() > MAX_BYTES {
+            return Err(SchemaError::TooBig(text.len()));
+        }
+        let value: Value = serde_json::from_str(text)?;
+        let Value::Object(_) = &value else {
+            return Err(SchemaError::NotAnObject);
+        };
+        let size = Expansion::new(&value).size(&value)?;
+        if size.nodes > MAX_NODES || size.depth > MAX_DEPTH {
+            return Err(SchemaError::TooLarge);
+        }
+        let patterns = PatternOptions::regex().size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES);
+        let validator = jsonschema::options()
+            .offline()
+            .with_pattern_options(patterns)
+            .build(&value)
+            .map_err(|error| SchemaError::Invalid(escaped(&error.to_string(), 300)))?;
+        Ok(Self { value, validator })
+    }
+
+    /// What is wrong with a value: one line for each of the first `most` problems.
+    pub(super) fn problems(&self, value: &Value, most: usize) -> Vec<String> {
+        let problem = |error: jsonschema::ValidationError<'_>| {
+            let pointer = escaped(error.instance_path().as_str(), 200);
+            let place = if pointer.is_empty() { "top level" } else { &pointer };
+            format!("{place}: {}", escaped(&error.to_string(), 300))
+        };
+        self.validator.iter_errors(value).take(most).map(problem).collect()
+    }
+}
+
+/// Measures a schema with its references written out, each distinct place once.
+struct Expansion<'a> {
+    root: &'a Value,
+    /// By address; none = being measured.
+    sizes: HashMap<*const Value, Option<Size>>,
+    /// How deep the walk is: it recurses itself.
+    level: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Size {
+    nodes: u64,
+    depth: u64,
+}
+
+impl<'a> Expansion<'a> {
+    fn new(root: &'a Value) -> Self {
+        Self { root, sizes: HashMap::new(), level: 0 }
+    }
+
+    fn size(&mut self, node: &'a Value) -> Result<Size, SchemaError> {
+        match self.sizes.get(&std::ptr::from_ref(node)) {
+            Some(Some(size)) => return Ok(*size),
+            // Only a reference leads back to where the walk already is.
+            Some(None) => return Err(SchemaError::Recursive("#".to_owned())),
+            None => {}
+        }
+        self.level += 1;
+        if self.level > MAX_DEPTH {
+            return Err(SchemaError::TooLarge);
+        }
+        self.sizes.insert(node, None);
+        let mut size = Size { nodes: 1, depth: 0 };
+        let mut add = |part: Size| {
+            size.nodes = size.nodes.saturating_add(part.nodes);
+            size.depth = size.depth.max(part.depth);
+        };
+        match node {
+            Value::Object(members) => {
+                if let Some(target) = self.reference(node, members)? {
+                    add(target);
+                }
+                for member in members.values() {
+                    add(self.size(member)?);
+                }
+            }
+            Value::Array(items) => {
+                for item in items {
+                    add(self.size(item)?);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+        size.depth += 1;
+        self.level -= 1;
+        self.sizes.insert(node, Some(size));
+        Ok(size)
+    }
+
+    /// The size of what an object refers to, if it does. Looks at every object, data of `const` or
+    /// `default` included: refusing too much there is harmless.
+    fn reference(
+        &mut self,
+        node: &'a Value,
+        members: &'a Map<String, Value>,
+    ) -> Result<Option<Size>, SchemaError> {
+        for keyword in ["$dynamicRef", "$recursiveRef", "$id", "id"] {
+            // `$id` may name the whole schema; further down it would move what `#` means.
+            let harmless = match keyword {
+                "$id" => std::ptr::eq(node, self.root),
+                "id" => !uses_draft_4(self.root) || std::ptr::eq(node, self.root),
+                _ => false,
+            };
+            if let (Some(Value::String(value)), false) = (members.get(keyword), harmless) {
+                return Err(reference_error(keyword, value));
+            }
+        }
+        let Some(Value::String(reference)) = members.get("$ref") else {
+            return Ok(None);
+        };
+        let target = reference
+            .strip_prefix('#')
+            .filter(|pointer| !pointer.contains('%'))
+            .and_then(|pointer| self.root.pointer(pointer))
+            .ok_or_else(|| reference_error("$ref", reference))?;
+        match self.size(target) {
+            Err(SchemaError::Recursive(_)) => Err(SchemaError::Recursive(escaped(reference, 100))),
+            size => size.map(Some),
+        }
+    }
+}
+
+fn uses_draft_4(root: &Value) -> bool {
+    root.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains("draft-04"))
+}
+
+fn reference_error(keyword: &'static str, value: &str) -> SchemaError {
+    SchemaError::Reference { keyword, value: escaped(value, 100) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refusal(schema: &Value) -> String {
+        match Schema::of_arguments(&schema.to_string()) {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn problems_name_their_place() {
+        let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["m"]});
+        let schema = Schema::of_arguments(&schema.to_string()).unwrap();
+        let mut problems = schema.problems(&json!({"n": "x"}), 5);
+        problems.sort();
+        assert_eq!(
+            problems,
+            ["/n: \"x\" is not of type \"integer\"", "top level: \"m\" is a required property"]
+        );
+    }
+
+    #[test]
+    fn local_references_work() {
+        let schema = json!({"type": "object", "$defs": {"a": {"type": "string"}},
+            "properties": {"x": {"$ref": "#/$defs/a"}, "$ref": {"type": "string"}}});
+        assert_eq!(refusal(&schema), "accepted");
+    }
+
+    #[test]
+    fn hostile_references_are_refused() {
+        let with = |part: Value| refusal(&json!({"type": "object", "properties": {"x": part}}));
+        assert!(with(json!({"$ref": "https://example.com/s.json"})).contains("only references into"));
+        assert!(with(json!({"$ref": "file:///etc/passwd"})).contains("only references into"));
+        assert!(with(json!({"$dynamicRef": "#x"})).contains("only references into"));
+        assert!(with(json!({"$id": "http://x/", "type": "string"})).contains("only references into"));
+        assert!(with(json!({"$ref": "#"})).contains("refers to itself"));
+        assert!(with(json!({"allOf": [{"$ref": "#/properties/x"}]})).contains("refers to itself"));
+        let chain = |next: usize| json!({"allOf": [{"$ref": format!("#/$defs/{next}")}, {"$ref": format!("#/$defs/{next}")}]});
+        let mut definitions: Map<String, Value> = (0..30).map(|n| (n.to_string(), chain(n + 1))).collect();
+        definitions.insert("30".to_owned(), json!({}));
+        let bomb = json!({"type": "object", "$defs": definitions, "$ref": "#/$defs/0"});
+        assert!(refusal(&bomb).contains("too large"));
+    }
+
+    #[test]
+    fn a_catastrophic_pattern_is_quick_or_refused() {
+        let schema = json!({"type": "object", "properties": {"x": {"type": "string", "pattern": "^(a+)+$"}}});
+        let schema = Schema::of_arguments(&schema.to_string()).unwrap();
+        assert_eq!(schema.problems(&json!({"x": "a".repeat(50_000) + "!"}), 5).len(), 1);
+        let look = json!({"type": "object", "properties": {"x": {"pattern": "(?=(a+)+)b"}}});
+        assert!(refusal(&look).contains("not a valid JSON Schema"));
+        let huge = json!({"type": "object", "properties": {"x": {"pattern": "(\\w{500}){500}"}}});
+        assert!(refusal(&huge).contains("not a valid JSON Schema"));
+    }
+
+    #[test]
+    fn other_shapes_are_refused() {
+        assert!(refusal(&json!({"type": "string"})).contains("must be an object"));
+        assert!(refusal(&json!({"type": "objet"})).contains("not a valid JSON Schema"));
+        let big = json!({"type": "object", "description": "x".repeat(70_000)});
+        assert!(refusal(&big).contains("the most is"));
+        assert!(Schema::of_arguments(&"[".repeat(1000)).is_err());
+    }
+}
