@@ -127,7 +127,7 @@ impl Process {
 /// A counter of the probe plugin, read past the server.
 pub(crate) async fn kv_counter(database: &Path, key: &str) -> u64 {
     let mut database = open(database).await;
-    let row = sqlx::query("select value from kv where plugin = 'probe' and key = $1").bind(key);
+    let row = sqlx::query("select value from kv where plugin = 'probe' and key = $1").bind(key.as_bytes());
     match row.fetch_optional(&mut database).await.expect("the table can be read") {
         Some(row) => serde_json::from_slice(&row.get::<Vec<u8>, _>(0)).expect("a number"),
         None => 0,
