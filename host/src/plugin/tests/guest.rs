@@ -1,0 +1,261 @@
+//! A component of a few lines: canned memory for `describe`, and any WAT for the rest.
+//!
+//! Memory: 16 = "done", 64 = the result of `call`, 128 = its one part, 160 = the result of `describe`,
+//! 200 = every tool's description, 4096 = the tools, 110000 = what the host puts there.
+
+const TOOLS: usize = 4096;
+
+pub(super) struct Guest {
+    /// Of `describe`; leaves the address of a list of tools.
+    describe: String,
+    /// Of `call`; leaves the address of a result.
+    call: String,
+    start: String,
+    tools: Vec<(String, String)>,
+    /// Empty interfaces, imported and never used.
+    imports: Vec<String>,
+    logs: bool,
+}
+
+impl Guest {
+    /// One tool `act` that takes an integer `n` and answers "done".
+    pub(super) fn new() -> Self {
+        let schema = r#"{"type":"object","properties":{"n":{"type":"integer"}}}"#;
+        Self {
+            describe: "(i32.const 160)".to_owned(),
+            call: "(call $done)".to_owned(),
+            start: String::new(),
+            tools: vec![("act".to_owned(), schema.to_owned())],
+            imports: Vec::new(),
+            logs: false,
+        }
+    }
+
+    pub(super) fn describe(mut self, body: &str) -> Self {
+        body.clone_into(&mut self.describe);
+        self
+    }
+
+    pub(super) fn call(mut self, body: &str) -> Self {
+        body.clone_into(&mut self.call);
+        self
+    }
+
+    pub(super) fn start(mut self, body: &str) -> Self {
+        body.clone_into(&mut self.start);
+        self
+    }
+
+    /// Names and input schemas.
+    pub(super) fn describing(mut self, tools: &[(&str, &str)]) -> Self {
+        self.tools = tools
+            .iter()
+            .map(|(name, schema)| ((*name).to_owned(), (*schema).to_owned()))
+            .collect();
+        self
+    }
+
+    pub(super) fn importing(mut self, name: &str) -> Self {
+        self.imports.push(name.to_owned());
+        self
+    }
+
+    /// Makes `(call $log level pointer length)` work.
+    pub(super) fn logging(mut self) -> Self {
+        self.logs = true;
+        self
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        wat::parse_str(self.wat()).unwrap()
+    }
+
+    fn wat(&self) -> String {
+        let optional = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
+        let random = self.describe.contains("$changing");
+        let unused: String = self
+            .imports
+            .iter()
+            .map(|name| format!("(import \"{name}\" (instance))\n"))
+            .collect();
+        WAT.replace("{unused}", &unused)
+            .replace("{log-import}", &optional(self.logs, LOG_IMPORT))
+            .replace("{log-name}", "holdfast:plugin/log@0.1.0")
+            .replace("{random-import}", &optional(random, RANDOM_IMPORT))
+            .replace("{random-name}", "wasi:random/random@0.2.6")
+            .replace(
+                "{with-log}",
+                &optional(self.logs, "(with \"log\" (instance $log))"),
+            )
+            .replace(
+                "{with-random}",
+                &optional(random, "(with \"random\" (instance $random))"),
+            )
+            .replace(
+                "{inner-log}",
+                &optional(self.logs, &LOG_IMPORT.replace("{log-name}", "log")),
+            )
+            .replace(
+                "{inner-random}",
+                &optional(random, &RANDOM_IMPORT.replace("{random-name}", "random")),
+            )
+            .replace("{lower-log}", &optional(self.logs, LOWER_LOG))
+            .replace("{lower-random}", &optional(random, LOWER_RANDOM))
+            .replace(
+                "{env-log}",
+                &optional(self.logs, "(export \"log\" (func $log-core))"),
+            )
+            .replace(
+                "{env-random}",
+                &optional(random, "(export \"random\" (func $random-core))"),
+            )
+            .replace("{core-log}", &optional(self.logs, CORE_LOG))
+            .replace("{core-random}", &optional(random, CORE_RANDOM))
+            .replace(
+                "{start}",
+                &optional(
+                    !self.start.is_empty(),
+                    &format!("(func $start {}) (start $start)", self.start),
+                ),
+            )
+            .replace("{describe}", &self.describe)
+            .replace("{call}", &self.call)
+            .replace("{data}", &self.data())
+    }
+
+    /// The list of tools as the canonical ABI lays it out: records of 56 bytes, then their texts.
+    fn data(&self) -> String {
+        let (mut records, mut texts) = (Vec::new(), Vec::new());
+        let texts_at = TOOLS + self.tools.len() * 56;
+        for (name, schema) in &self.tools {
+            let name_at = texts_at + texts.len();
+            texts.extend(name.bytes());
+            let schema_at = texts_at + texts.len();
+            texts.extend(schema.bytes());
+            for word in [name_at, name.len(), 200, 8, schema_at, schema.len()] {
+                records.extend(u32::try_from(word).unwrap().to_le_bytes());
+            }
+            // No output schema, no title, all hints false.
+            records.extend([0; 32]);
+        }
+        let escape = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\{byte:02x}")).collect() };
+        let list: Vec<u8> = [TOOLS, self.tools.len()]
+            .iter()
+            .flat_map(|word| u32::try_from(*word).unwrap().to_le_bytes())
+            .collect();
+        records.extend(texts);
+        format!(
+            "(data (i32.const 160) \"{}\") (data (i32.const {TOOLS}) \"{}\")",
+            escape(&list),
+            escape(&records)
+        )
+    }
+}
+
+const LOG_IMPORT: &str = r#"
+    (import "{log-name}" (instance $log
+        (type $l (enum "trace" "debug" "info" "warn" "error"))
+        (export "level" (type $level (eq $l)))
+        (export "write" (func (param "level" $level) (param "message" string)))))"#;
+
+const RANDOM_IMPORT: &str = r#"
+    (import "{random-name}" (instance $random (export "get-random-u64" (func (result u64)))))"#;
+
+const LOWER_LOG: &str = r#"
+    (core func $log-core (canon lower (func $log "write") (memory (core memory $mem "memory"))))"#;
+
+const LOWER_RANDOM: &str = r#"
+    (core func $random-core (canon lower (func $random "get-random-u64")))"#;
+
+const CORE_LOG: &str = r#"(import "env" "log" (func $log (param i32 i32 i32)))"#;
+
+const CORE_RANDOM: &str = r#"
+    (import "env" "random" (func $random (result i64)))
+    (func $changing (result i32)
+        (i64.store (i32.const 200) (i64.add (i64.const 0x6161616161616161)
+            (i64.and (call $random) (i64.const 0x0f0f0f0f0f0f0f0f))))
+        (i32.const 160))"#;
+
+const WAT: &str = r#"
+(component
+  {unused}
+  {log-import}
+  {random-import}
+  (component $inner
+    {inner-log}
+    {inner-random}
+    (core module $memory (memory (export "memory") 2))
+    (core instance $mem (instantiate $memory))
+    {lower-log}
+    {lower-random}
+    (core module $main
+      (import "env" "memory" (memory 2))
+      {core-log}
+      {core-random}
+      (table $t 1 funcref)
+      (global $heap (mut i32) (i32.const 110000))
+      (data (i32.const 16) "done")
+      (data (i32.const 200) "describe")
+      {data}
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+        (local $p i32)
+        (local.set $p (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
+        (global.set $heap (i32.add (local.get $p) (local.get 3)))
+        (local.get $p))
+      (func $recurse (param $deep i32) (result i32)
+        (i32.add (call $recurse (i32.add (local.get $deep) (i32.const 1))) (i32.const 1)))
+      (func $parts (param $count i32) (result i32)
+        (i32.store (i32.const 76) (local.get $count))
+        (i32.const 64))
+      (func $text (param $at i32) (param $length i32) (result i32)
+        (i32.store (i32.const 132) (local.get $at))
+        (i32.store (i32.const 136) (local.get $length))
+        (i32.store (i32.const 72) (i32.const 128))
+        (call $parts (i32.const 1)))
+      (func $done (result i32) (call $text (i32.const 16) (i32.const 4)))
+      {start}
+      (func (export "describe") (result i32) {describe})
+      (func (export "call") (param i32) (result i32) {call}))
+    (core instance $m (instantiate $main (with "env" (instance
+      (export "memory" (memory $mem "memory"))
+      {env-log}
+      {env-random}))))
+
+    (type $annotations' (record (field "title" (option string)) (field "read-only" bool)
+      (field "destructive" bool) (field "idempotent" bool) (field "open-world" bool)
+      (field "requires-approval" bool)))
+    (export $annotations "annotations" (type $annotations'))
+    (type $tool' (record (field "name" string) (field "description" string) (field "input-schema" string)
+      (field "output-schema" (option string)) (field "annotations" $annotations)))
+    (export $tool "tool" (type $tool'))
+    (type $context' (record (field "run-id" string) (field "session-id" string) (field "call-id" string)
+      (field "user-ref" (option string)) (field "attempt" u32) (field "idempotency-key" string)
+      (field "deadline-unix-ms" u64) (field "traceparent" (option string))))
+    (export $context "call-context" (type $context'))
+    (type $blob' (record (field "mime" string) (field "name" (option string)) (field "data" (list u8))))
+    (export $blob "blob" (type $blob'))
+    (type $part' (variant (case "text" string) (case "data" string) (case "media" $blob)))
+    (export $part "part" (type $part'))
+    (type $output' (record (field "parts" (list $part)) (field "structured" (option string))
+      (field "is-error" bool)))
+    (export $output "output" (type $output'))
+    (type $suspension' (record (field "prompt" string) (field "answer-schema" string)
+      (field "state" (list u8))))
+    (export $suspension "suspension" (type $suspension'))
+    (type $outcome' (variant (case "done" $output) (case "suspend" $suspension)))
+    (export $outcome "outcome" (type $outcome'))
+    (type $failure' (record (field "code" string) (field "message" string)
+      (field "retry-after-ms" (option u32))))
+    (export $failure "failure" (type $failure'))
+
+    (func $describe (result (list $tool))
+      (canon lift (core func $m "describe") (memory (core memory $mem "memory"))))
+    (export "describe" (func $describe))
+    (func $call (param "ctx" $context) (param "tool" string) (param "arguments" string)
+      (result (result $outcome (error $failure)))
+      (canon lift (core func $m "call") (memory (core memory $mem "memory"))
+        (realloc (core func $m "realloc"))))
+    (export "call" (func $call)))
+  (instance $tools (instantiate $inner {with-log} {with-random}))
+  (export "holdfast:plugin/tools@0.1.0" (instance $tools)))
+"#;
