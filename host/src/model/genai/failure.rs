@@ -237,7 +237,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::too_many_lines, reason = "one table")]
     fn every_status_has_its_kind() {
         for (status, body, kind, text) in [
             (
