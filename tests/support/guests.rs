@@ -30,7 +30,9 @@ fn build(source: &str) -> PathBuf {
         source: root().join(source),
         out: out.clone(),
         work: root().join("target"),
-        toolchain: toolchain.parse::<GuestToolchain>().expect("HOLDFAST_GUEST_TOOLCHAIN is auto, rustup or debian"),
+        toolchain: toolchain
+            .parse::<GuestToolchain>()
+            .expect("HOLDFAST_GUEST_TOOLCHAIN is auto, rustup or debian"),
         cargo: PathBuf::from("cargo"),
     };
     build.build(&mut |line| eprintln!("{line}")).expect("the guests build");

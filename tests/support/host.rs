@@ -105,11 +105,14 @@ impl TestHost {
             self.config
         );
         let file = self.folder.path().join("holdfast.toml");
-        let mut config = Config::from_text(&text, &file, &ServerArgs::default()).expect("the configuration is valid");
+        let mut config =
+            Config::from_text(&text, &file, &ServerArgs::default()).expect("the configuration is valid");
         config.admin_token = Some(ADMIN.to_owned());
         config.compile_cache = Some(super::guests::root().join("target/test-guests/cache"));
-        let models = Models::new(config.providers.clone()).expect("providers").with("script", self.model.clone());
-        let server = Server::open_with(&config, models, self.clock.clone(), self.ids.clone()).await.expect("it opens");
+        let models =
+            Models::new(config.providers.clone()).expect("providers").with("script", self.model.clone());
+        let server =
+            Server::open_with(&config, models, self.clock.clone(), self.ids.clone()).await.expect("it opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         self.url = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -161,7 +164,11 @@ impl TestHost {
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.expect("a body");
-        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
+        let body = if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap_or(Value::String(text))
+        };
         Answer { status, headers, body }
     }
 

@@ -51,8 +51,14 @@ impl Process {
             .kill_on_drop(true);
         let mut child = command.spawn().expect("the program starts");
         let stdout = child.stdout.take().expect("its output is piped");
-        let line = BufReader::new(stdout).lines().next_line().await.expect("it prints").expect("it says where it is");
-        self.url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("a URL").to_owned();
+        let line = BufReader::new(stdout)
+            .lines()
+            .next_line()
+            .await
+            .expect("it prints")
+            .expect("it says where it is");
+        self.url =
+            line.split_whitespace().find(|word| word.starts_with("http://")).expect("a URL").to_owned();
         self.child = Some(child);
     }
 
@@ -85,7 +91,8 @@ impl Process {
     }
 
     pub(crate) async fn run(&self, message: &str) -> Value {
-        let answer = self.post("/api/agents/agent/runs", &json!({"message": message})).await.expect("an answer");
+        let answer =
+            self.post("/api/agents/agent/runs", &json!({"message": message})).await.expect("an answer");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.body
     }
@@ -142,5 +149,10 @@ pub(crate) async fn text(database: &Path, query: &'static str) -> Vec<String> {
 }
 
 async fn open(database: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new().filename(database).read_only(true).connect().await.expect("the database opens")
+    SqliteConnectOptions::new()
+        .filename(database)
+        .read_only(true)
+        .connect()
+        .await
+        .expect("the database opens")
 }

@@ -29,7 +29,10 @@ impl Script {
     }
 
     /// Each reply takes a permit first.
-    pub(crate) fn gated(turns: impl IntoIterator<Item = Reply>, gate: &Arc<tokio::sync::Semaphore>) -> Arc<Self> {
+    pub(crate) fn gated(
+        turns: impl IntoIterator<Item = Reply>,
+        gate: &Arc<tokio::sync::Semaphore>,
+    ) -> Arc<Self> {
         let turns = turns.into_iter().map(Ok).collect();
         Arc::new(Self { turns, gate: Some(Arc::clone(gate)), ..Self::default() })
     }

@@ -13,6 +13,7 @@ mod schema;
 mod tests;
 
 use ::genai::adapter::AdapterKind;
+use ::genai::chat::ReasoningEffort;
 use ::genai::resolver::{AuthData, Endpoint};
 use ::genai::{Client, ModelIden, ServiceTarget};
 
@@ -27,6 +28,8 @@ pub(super) struct Genai {
     provider: String,
     key: Option<String>,
     needs_key: bool,
+    /// A server of the operator's own, whose model names mean nothing to genai.
+    own_server: bool,
 }
 
 impl Genai {
@@ -53,6 +56,7 @@ impl Genai {
             client,
             kind,
             provider: name.to_owned(),
+            own_server: kind == AdapterKind::OpenAI && provider.base_url.is_some(),
             needs_key: !local && kind.default_key_env_name().is_some(),
             key,
         })
@@ -73,7 +77,12 @@ impl Model for Genai {
             });
         }
         let model = ModelIden::new(self.kind, request.model.model.as_str());
-        let options = request::options(request);
+        let mut options = request::options(request);
+        if self.own_server {
+            // genai reads `-max` or `-low` at the end of a name as an effort and sends the rest. An effort
+            // that is given stops that, and a budget is one that this protocol has no word for.
+            options.reasoning_effort = Some(ReasoningEffort::Budget(0));
+        }
         let answer = self.client.exec_chat(model, request::chat(request), Some(&options)).await;
         let reply = match answer {
             Ok(response) => reply::read(&response, self.kind),

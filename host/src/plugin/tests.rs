@@ -43,10 +43,7 @@ async fn call(plugin: &Plugin) -> ToolOutcome {
 }
 
 async fn call_with(plugin: &Plugin, arguments: &Value, cancelled: CancellationToken) -> ToolOutcome {
-    let owner = Owner {
-        org: OrgId::from("acme"),
-        user: UserId::from("ann"),
-    };
+    let owner = Owner { org: OrgId::from("acme"), user: UserId::from("ann") };
     let invocation = Invocation {
         run: &RunId::from("run-1"),
         session: &SessionId::from("session-1"),
@@ -70,9 +67,7 @@ fn limit(limit: Limit) -> OutcomeKind {
 }
 
 fn trap(trap: &str) -> OutcomeKind {
-    OutcomeKind::Trap {
-        trap: trap.to_owned(),
-    }
+    OutcomeKind::Trap { trap: trap.to_owned() }
 }
 
 #[tokio::test]
@@ -89,10 +84,9 @@ async fn a_good_guest_answers() {
 
 #[test]
 fn a_plugin_works_on_a_runtime_of_any_kind_and_outlives_its_host() {
-    for mut builder in [
-        tokio::runtime::Builder::new_current_thread(),
-        tokio::runtime::Builder::new_multi_thread(),
-    ] {
+    for mut builder in
+        [tokio::runtime::Builder::new_current_thread(), tokio::runtime::Builder::new_multi_thread()]
+    {
         let runtime = builder.enable_all().build().unwrap();
         // `load` drops its host; the last part of it goes with the plugin, inside the runtime.
         let outcome = runtime.block_on(async { outcome(&Guest::new()).await });
@@ -112,11 +106,7 @@ async fn what_is_no_plugin_is_refused_with_a_hint() {
     let other = "(component (instance $i) (export \"acme:other/thing@1.0.0\" (instance $i)))";
     assert!(load(other).await.contains("it exports: acme:other/thing@1.0.0"));
     let newer = "(component (instance $i) (export \"holdfast:plugin/tools@0.2.0\" (instance $i)))";
-    assert!(
-        load(newer)
-            .await
-            .contains("this host serves `holdfast:plugin/tools@0.1.0`")
-    );
+    assert!(load(newer).await.contains("this host serves `holdfast:plugin/tools@0.1.0`"));
     let empty = "(component (instance $i) (export \"holdfast:plugin/tools@0.1.0\" (instance $i)))";
     assert!(load(empty).await.contains("other types"));
 
@@ -132,54 +122,19 @@ async fn what_is_no_plugin_is_refused_with_a_hint() {
 #[tokio::test]
 async fn imports_are_refused_by_name() {
     let importing = async |name: &str| refusal(&Guest::new().importing(name)).await;
-    assert!(
-        importing("holdfast:plugin/kv@0.1.0")
-            .await
-            .contains("`kv = true` in [plugins.test.grants]")
-    );
-    assert!(
-        importing("holdfast:plugin/log@0.2.0")
-            .await
-            .contains("serves holdfast:plugin@0.1.0")
-    );
-    assert!(
-        importing("holdfast:plugin/secrets@0.1.0")
-            .await
-            .contains("nothing in this host")
-    );
-    assert!(
-        importing("wasi:http/outgoing-handler@0.2.6")
-            .await
-            .contains("HTTP egress is not offered")
-    );
-    assert!(
-        importing("wasi:http/types@0.2.6")
-            .await
-            .contains("`wasi:http/types@0.2.6`")
-    );
-    assert!(
-        importing("wasi:keyvalue/store@0.2.0")
-            .await
-            .contains("nothing in this host provides it")
-    );
-    assert!(
-        importing("wasi:cli/environment@0.3.0")
-            .await
-            .contains("nothing in this host provides it")
-    );
-    assert!(
-        importing("wasi:cli/environment@0.2.x")
-            .await
-            .contains("nothing in this host provides it")
-    );
+    assert!(importing("holdfast:plugin/kv@0.1.0").await.contains("`kv = true` in [plugins.test.grants]"));
+    assert!(importing("holdfast:plugin/log@0.2.0").await.contains("serves holdfast:plugin@0.1.0"));
+    assert!(importing("holdfast:plugin/secrets@0.1.0").await.contains("nothing in this host"));
+    assert!(importing("wasi:http/outgoing-handler@0.2.6").await.contains("HTTP egress is not offered"));
+    assert!(importing("wasi:http/types@0.2.6").await.contains("`wasi:http/types@0.2.6`"));
+    assert!(importing("wasi:keyvalue/store@0.2.0").await.contains("nothing in this host provides it"));
+    assert!(importing("wasi:cli/environment@0.3.0").await.contains("nothing in this host provides it"));
+    assert!(importing("wasi:cli/environment@0.2.x").await.contains("nothing in this host provides it"));
     assert_eq!(importing("wasi:cli/environment@0.2.6").await, "loaded");
     assert_eq!(importing("wasi:sockets/tcp@0.2.12").await, "loaded");
     assert_eq!(importing("holdfast:plugin/control@0.1.0").await, "loaded");
 
-    let settings = PluginSettings {
-        grants: Grants { kv: true },
-        ..PluginSettings::default()
-    };
+    let settings = PluginSettings { grants: Grants { kv: true }, ..PluginSettings::default() };
     let guest = Guest::new().importing("holdfast:plugin/kv@0.1.0");
     let plugin = load(&guest, &settings).await.unwrap();
     assert_eq!(plugin.imports(), ["holdfast:plugin/kv@0.1.0"]);
@@ -191,36 +146,17 @@ async fn bad_descriptions_are_refused() {
     let described = async |tools: &[(&str, &str)]| refusal(&Guest::new().describing(tools)).await;
     assert!(described(&[]).await.contains("lists 0 tools"));
     assert!(described(&[("a__b", object)]).await.contains("not a legal name"));
-    assert!(
-        described(&[("a", object), ("a", object)])
-            .await
-            .contains("`test__a` twice")
-    );
-    assert!(
-        described(&[("a", "{")])
-            .await
-            .contains("its input schema is not JSON")
-    );
+    assert!(described(&[("a", object), ("a", object)]).await.contains("`test__a` twice"));
+    assert!(described(&[("a", "{")]).await.contains("its input schema is not JSON"));
     assert!(described(&[("a", "{}")]).await.contains("must be an object"));
     let many: Vec<(String, &str)> = (0..129).map(|n| (format!("t{n}"), object)).collect();
-    let many: Vec<(&str, &str)> = many
-        .iter()
-        .map(|(name, schema)| (name.as_str(), *schema))
-        .collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, schema)| (name.as_str(), *schema)).collect();
     assert!(described(&many).await.contains("lists 129 tools"));
     let long = format!(r#"{{"type":"object","title":"{}"}}"#, "x".repeat(70_000));
     assert!(described(&[("a", &long)]).await.contains("the most is 65536"));
     let changing = Guest::new().describe("(call $changing)");
-    assert!(
-        refusal(&changing).await.contains("differently"),
-        "{}",
-        refusal(&changing).await
-    );
-    assert!(
-        refusal(&Guest::new().describe("(unreachable)"))
-            .await
-            .contains("it crashed (unreachable)")
-    );
+    assert!(refusal(&changing).await.contains("differently"), "{}", refusal(&changing).await);
+    assert!(refusal(&Guest::new().describe("(unreachable)")).await.contains("it crashed (unreachable)"));
     let slow = Guest::new().describe("(loop $l (br $l)) (unreachable)");
     assert!(refusal(&slow).await.contains("limit on CPU time"));
     let slow = Guest::new().start("(loop $l (br $l))");
@@ -230,9 +166,7 @@ async fn bad_descriptions_are_refused() {
 #[tokio::test]
 async fn a_loop_ends_at_its_cpu_limit_and_disturbs_nobody() {
     let settings = with_limits(|limits| limits.cpu_ms = 300);
-    let plugin = load(&Guest::new().call("(loop $l (br $l)) (unreachable)"), &settings)
-        .await
-        .unwrap();
+    let plugin = load(&Guest::new().call("(loop $l (br $l)) (unreachable)"), &settings).await.unwrap();
     let looping = tokio::spawn({
         let plugin = plugin.clone();
         async move { call(&plugin).await }
@@ -251,9 +185,7 @@ async fn a_loop_ends_at_its_cpu_limit_and_disturbs_nobody() {
 #[tokio::test]
 async fn wall_time_covers_waiting() {
     let settings = with_limits(|limits| limits.wall_ms = 100);
-    let plugin = load(&Guest::new().call("(loop $l (br $l)) (unreachable)"), &settings)
-        .await
-        .unwrap();
+    let plugin = load(&Guest::new().call("(loop $l (br $l)) (unreachable)"), &settings).await.unwrap();
     assert_eq!(call(&plugin).await.kind, limit(Limit::WallTime));
 }
 
@@ -270,11 +202,7 @@ async fn a_cancelled_call_ends_within_100_ms() {
     let started = Instant::now();
     token.cancel();
     assert_eq!(running.await.unwrap().kind, OutcomeKind::Cancelled);
-    assert!(
-        started.elapsed() < Duration::from_millis(100),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -286,10 +214,7 @@ async fn a_dropped_call_gives_its_place_back() {
     assert!(dropped.is_err());
     let started = Instant::now();
     while plugin.0.running.available_permits() == 0 {
-        assert!(
-            started.elapsed() < Duration::from_millis(500),
-            "the guest still runs"
-        );
+        assert!(started.elapsed() < Duration::from_millis(500), "the guest still runs");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -321,25 +246,13 @@ async fn memory_and_tables_are_bounded() {
 
 #[tokio::test]
 async fn crashes_have_names() {
-    assert_eq!(
-        outcome(&Guest::new().call("(unreachable)")).await.kind,
-        trap("unreachable")
-    );
+    assert_eq!(outcome(&Guest::new().call("(unreachable)")).await.kind, trap("unreachable"));
     let divide = "(i32.div_s (i32.const 1) (i32.const 0))";
-    assert_eq!(
-        outcome(&Guest::new().call(divide)).await.kind,
-        trap("integer-division-by-zero")
-    );
+    assert_eq!(outcome(&Guest::new().call(divide)).await.kind, trap("integer-division-by-zero"));
     let load = "(i32.load (i32.const -8))";
-    assert_eq!(
-        outcome(&Guest::new().call(load)).await.kind,
-        trap("memory-out-of-bounds")
-    );
+    assert_eq!(outcome(&Guest::new().call(load)).await.kind, trap("memory-out-of-bounds"));
     let recurse = "(call $recurse (i32.const 0))";
-    assert_eq!(
-        outcome(&Guest::new().call(recurse)).await.kind,
-        limit(Limit::Stack)
-    );
+    assert_eq!(outcome(&Guest::new().call(recurse)).await.kind, limit(Limit::Stack));
 }
 
 #[tokio::test]
@@ -350,15 +263,9 @@ async fn answers_are_bounded_before_they_are_copied() {
     let outcome = call(&load(&guest, &settings).await.unwrap()).await;
     assert_eq!(outcome.kind, limit(Limit::Output));
     let guest = Guest::new().call("(drop (memory.grow (i32.const 800))) (call $parts (i32.const 1000000))");
-    assert_eq!(
-        call(&load(&guest, &settings).await.unwrap()).await.kind,
-        limit(Limit::Output)
-    );
+    assert_eq!(call(&load(&guest, &settings).await.unwrap()).await.kind, limit(Limit::Output));
     let settings = with_limits(|limits| limits.output_bytes = 3);
-    assert_eq!(
-        call(&load(&Guest::new(), &settings).await.unwrap()).await.kind,
-        limit(Limit::Output)
-    );
+    assert_eq!(call(&load(&Guest::new(), &settings).await.unwrap()).await.kind, limit(Limit::Output));
 }
 
 #[tokio::test]
@@ -369,11 +276,7 @@ async fn answers_that_break_the_interface_are_invalid() {
         "(i32.store8 (i32.const 0) (i32.const 0xff)) (call $text (i32.const 0) (i32.const 1))",
         "(i32.store8 (i32.const 64) (i32.const 9)) (i32.const 64)",
     ] {
-        assert_eq!(
-            outcome(&Guest::new().call(body)).await.kind,
-            OutcomeKind::InvalidOutput,
-            "{body}"
-        );
+        assert_eq!(outcome(&Guest::new().call(body)).await.kind, OutcomeKind::InvalidOutput, "{body}");
     }
     let suspend =
         "(i32.store8 (i32.const 64) (i32.const 0)) (i32.store8 (i32.const 68) (i32.const 1)) (i32.const 64)";
@@ -394,39 +297,24 @@ async fn host_calls_are_counted_and_log_lines_dropped() {
     let plugin = load(&guest, &PluginSettings::default()).await.unwrap();
     assert_eq!(plugin.imports(), ["holdfast:plugin/log@0.1.0"]);
     let usage = call(&plugin).await.usage;
-    assert_eq!(
-        (usage.host_calls, usage.log_lines, usage.log_lines_dropped),
-        (300, 200, 100)
-    );
+    assert_eq!((usage.host_calls, usage.log_lines, usage.log_lines_dropped), (300, 200, 100));
 
     let settings = with_limits(|limits| limits.host_calls = 100);
-    assert_eq!(
-        call(&load(&guest, &settings).await.unwrap()).await.kind,
-        limit(Limit::HostCalls)
-    );
+    assert_eq!(call(&load(&guest, &settings).await.unwrap()).await.kind, limit(Limit::HostCalls));
 
     let huge = "(drop (memory.grow (i32.const 500))) (call $log (i32.const 2) (i32.const 0) (i32.const 30000000)) (call $done)";
     let outcome = outcome(&Guest::new().logging().call(huge)).await;
     assert_eq!(outcome.kind, limit(Limit::HostCallBytes));
     let bad = "(i32.store8 (i32.const 0) (i32.const 0xff)) (call $log (i32.const 2) (i32.const 0) (i32.const 1)) (call $done)";
-    assert_eq!(
-        self::outcome(&Guest::new().logging().call(bad)).await.kind,
-        trap("host-call")
-    );
+    assert_eq!(self::outcome(&Guest::new().logging().call(bad)).await.kind, trap("host-call"));
 }
 
 #[tokio::test]
 async fn arguments_are_checked_first() {
-    let plugin = load(&Guest::new().call("(unreachable)"), &PluginSettings::default())
-        .await
-        .unwrap();
+    let plugin = load(&Guest::new().call("(unreachable)"), &PluginSettings::default()).await.unwrap();
     let outcome = call_with(&plugin, &json!({"n": "x"}), CancellationToken::new()).await;
     assert_eq!(outcome.kind, OutcomeKind::InvalidArgs);
-    assert!(
-        outcome.text.contains("- /n: \"x\" is not of type \"integer\""),
-        "{}",
-        outcome.text
-    );
+    assert!(outcome.text.contains("- /n: \"x\" is not of type \"integer\""), "{}", outcome.text);
 }
 
 #[tokio::test]

@@ -20,19 +20,24 @@ pub(super) fn read(error: Error, provider: &str) -> Result<Reply, ModelError> {
         Error::HttpError { status, body, headers, .. } => {
             from_status(status.as_u16(), &headers, &body, provider)
         }
-        Error::ChatResponseGeneration { response_body, .. } => {
-            return match in_body(&response_body) {
-                Some(error) => Err(error),
-                None => reply::salvage(&response_body)
-                    .ok_or_else(|| ModelError::Malformed("it is not in the provider's format".to_owned())),
-            };
-        }
+        Error::ChatResponseGeneration { response_body, .. } => return from_body(&response_body),
         Error::ChatResponse { body, .. } => {
             in_body(&body).unwrap_or_else(|| ModelError::Malformed("it holds no answer".to_owned()))
         }
         // The rest is about requests that were never sent.
         _ => ModelError::Refused("this conversation cannot be put into the provider's format".to_owned()),
     })
+}
+
+/// What an answer with status 200 holds that genai makes no reply of.
+fn from_body(body: &Value) -> Result<Reply, ModelError> {
+    if let Some(error) = in_body(body) {
+        return Err(error);
+    }
+    if body.pointer("/promptFeedback/blockReason").is_some() {
+        return Err(ModelError::Refused("its content filter stopped the request".to_owned()));
+    }
+    reply::salvage(body).ok_or_else(|| ModelError::Malformed("it is not in the provider's format".to_owned()))
 }
 
 fn from_web(error: webc::Error, provider: &str) -> ModelError {
@@ -77,6 +82,8 @@ fn from_status(status: u16, headers: &HeaderMap, body: &str, provider: &str) -> 
 fn classify(status: u16, message: String, body: &str, retry_after_ms: Option<u64>) -> ModelError {
     match status {
         429 if body.contains("insufficient_quota") => ModelError::Refused(message),
+        // llama.cpp says 500 to an image for a text model, and would say it again.
+        500 if body.contains("is not supported") => ModelError::Refused(message),
         429 => ModelError::RateLimited { message, retry_after_ms },
         401 | 403 => ModelError::Refused(message),
         408 | 500.. => ModelError::Unavailable { message, retry_after_ms },
@@ -199,9 +206,14 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::too_many_lines, reason = "one table")]
     fn every_status_has_its_kind() {
         for (status, body, kind, text) in [
+            (
+                500,
+                r#"{"error":{"code":500,"message":"image input is not supported"}}"#,
+                "refused",
+                "image input",
+            ),
             (400, r#"{"error":{"message":"bad tools"}}"#, "refused", "HTTP 400: bad tools"),
             (
                 400,

@@ -79,7 +79,7 @@ fn user(text: &str, media: &[Media]) -> MessageContent {
     MessageContent::from_parts(parts)
 }
 
-/// The marks of [`opaque_parts`](super::reply::opaque_parts) say where the text and the calls were.
+/// The marks of `reply::opaque_parts` say where the text and the calls were.
 fn assistant(reply: &Reply) -> MessageContent {
     let mut text = (!reply.content.is_empty()).then(|| ContentPart::from_text(reply.content.as_str()));
     let mut calls = reply.tool_calls.iter().map(|call| {

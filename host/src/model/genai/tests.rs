@@ -147,6 +147,16 @@ async fn base_urls_lead_to_the_same_path_with_and_without_a_slash() {
 }
 
 #[tokio::test]
+async fn names_of_models_go_out_as_they_are() {
+    let server = MockProvider::start([Answer::text("ok")]).await;
+    let mut request = request("hi");
+    request.model = "mock::lab/my-max".parse().unwrap();
+    once(&server, &request).await.unwrap();
+    let body = &server.asked()[0].body;
+    assert_eq!((&body["model"], &body["reasoning_effort"]), (&json!("lab/my-max"), &Value::Null));
+}
+
+#[tokio::test]
 async fn usage_is_never_made_up() {
     let choice = json!([{"finish_reason": "stop", "message": {"content": "hi"}}]);
     let usage = |usage: Value| Answer::json(&json!({"choices": choice, "usage": usage}));
@@ -244,6 +254,15 @@ async fn errors_are_told_apart_and_told_safely() {
 
     let elsewhere = Answer::raw(307, "text/plain", "").with_header("location", "http://127.0.0.1:9/");
     let error = answered(elsewhere).await.unwrap_err();
+    assert!(matches!(error, ModelError::Refused(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_blocked_prompt_is_a_refusal() {
+    let blocked = Answer::json(&json!({"promptFeedback": {"blockReason": "SAFETY"}}));
+    let server = MockProvider::start([blocked]).await;
+    let model = Genai::new("gemini", &server.provider(""), &Clients::new().unwrap()).unwrap();
+    let error = model.reply(&request("hi")).await.unwrap_err();
     assert!(matches!(error, ModelError::Refused(_)), "{error:?}");
 }
 

@@ -48,10 +48,7 @@ impl Guest {
 
     /// Names and input schemas.
     pub(super) fn describing(mut self, tools: &[(&str, &str)]) -> Self {
-        self.tools = tools
-            .iter()
-            .map(|(name, schema)| ((*name).to_owned(), (*schema).to_owned()))
-            .collect();
+        self.tools = tools.iter().map(|(name, schema)| ((*name).to_owned(), (*schema).to_owned())).collect();
         self
     }
 
@@ -73,50 +70,26 @@ impl Guest {
     fn wat(&self) -> String {
         let optional = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
         let random = self.describe.contains("$changing");
-        let unused: String = self
-            .imports
-            .iter()
-            .map(|name| format!("(import \"{name}\" (instance))\n"))
-            .collect();
+        let unused: String =
+            self.imports.iter().map(|name| format!("(import \"{name}\" (instance))\n")).collect();
         WAT.replace("{unused}", &unused)
             .replace("{log-import}", &optional(self.logs, LOG_IMPORT))
             .replace("{log-name}", "holdfast:plugin/log@0.1.0")
             .replace("{random-import}", &optional(random, RANDOM_IMPORT))
             .replace("{random-name}", "wasi:random/random@0.2.6")
-            .replace(
-                "{with-log}",
-                &optional(self.logs, "(with \"log\" (instance $log))"),
-            )
-            .replace(
-                "{with-random}",
-                &optional(random, "(with \"random\" (instance $random))"),
-            )
-            .replace(
-                "{inner-log}",
-                &optional(self.logs, &LOG_IMPORT.replace("{log-name}", "log")),
-            )
-            .replace(
-                "{inner-random}",
-                &optional(random, &RANDOM_IMPORT.replace("{random-name}", "random")),
-            )
+            .replace("{with-log}", &optional(self.logs, "(with \"log\" (instance $log))"))
+            .replace("{with-random}", &optional(random, "(with \"random\" (instance $random))"))
+            .replace("{inner-log}", &optional(self.logs, &LOG_IMPORT.replace("{log-name}", "log")))
+            .replace("{inner-random}", &optional(random, &RANDOM_IMPORT.replace("{random-name}", "random")))
             .replace("{lower-log}", &optional(self.logs, LOWER_LOG))
             .replace("{lower-random}", &optional(random, LOWER_RANDOM))
-            .replace(
-                "{env-log}",
-                &optional(self.logs, "(export \"log\" (func $log-core))"),
-            )
-            .replace(
-                "{env-random}",
-                &optional(random, "(export \"random\" (func $random-core))"),
-            )
+            .replace("{env-log}", &optional(self.logs, "(export \"log\" (func $log-core))"))
+            .replace("{env-random}", &optional(random, "(export \"random\" (func $random-core))"))
             .replace("{core-log}", &optional(self.logs, CORE_LOG))
             .replace("{core-random}", &optional(random, CORE_RANDOM))
             .replace(
                 "{start}",
-                &optional(
-                    !self.start.is_empty(),
-                    &format!("(func $start {}) (start $start)", self.start),
-                ),
+                &optional(!self.start.is_empty(), &format!("(func $start {}) (start $start)", self.start)),
             )
             .replace("{describe}", &self.describe)
             .replace("{call}", &self.call)
