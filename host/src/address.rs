@@ -16,23 +16,20 @@ pub fn is_public(address: IpAddr) -> bool {
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
-    let inside = matches!(
-        (a, b, c),
-        (0 | 10 | 127, _, _)                            // this network, private, loopback
-            | (100, 64..=127, _)                        // carrier-grade NAT
-            | (169, 254, _)                             // link-local, metadata services
-            | (172, 16..=31, _)
-            | (192, 168, _)
-            | (192, 0, 0 | 2)                           // protocol assignments, documentation
-            | (192, 31, 196)
-            | (192, 52, 193)
-            | (192, 88, 99)                             // 6to4 relays
-            | (192, 175, 48)
-            | (198, 18 | 19, _)                         // benchmarks
-            | (198, 51, 100)
-            | (203, 0, 113)
-            | (224..=255, _, _) // multicast, reserved, broadcast
-    );
+    let inside = match a {
+        0 | 10 | 127 => true,           // this network, private, loopback
+        100 => (64..=127).contains(&b), // carrier-grade NAT
+        169 => b == 254,                // link-local, with the metadata services
+        172 => (16..=31).contains(&b),
+        192 => match (b, c) {
+            // Private; protocol assignments, documentation; AS112, AMT and 6to4 relays.
+            (168, _) | (0, 0 | 2) | (31, 196) | (52, 193) | (88, 99) | (175, 48) => true,
+            _ => false,
+        },
+        198 => matches!((b, c), (18 | 19, _) | (51, 100)), // benchmarks, documentation
+        203 => (b, c) == (0, 113),
+        _ => a >= 224, // multicast, reserved, broadcast
+    };
     !inside
 }
 

@@ -40,7 +40,7 @@ enum Command {
     Dev(dev::DevArgs),
     /// Run the server: no builds, no demo defaults
     ///
-    /// SIGTERM or Ctrl-C refuses new runs and gives running ones a grace period (shutdown_grace_ms, 20 s by default);
+    /// SIGTERM or Ctrl-C refuses new runs and gives running ones a grace period (`shutdown_grace_ms`, 20 s by default);
     /// what is not done by then goes on at the next start.
     Serve(ServerArgs),
     /// Build, inspect and list plugins

@@ -47,7 +47,7 @@ pub struct ServerArgs {
     /// Address and port to listen on. An address that is not loopback needs a key first
     #[arg(long, env = "HOLDFAST_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
-    /// The database: sqlite://path/to/file.db
+    /// The database: `sqlite://path/to/file.db`
     #[arg(long, env = "HOLDFAST_DATABASE_URL", value_name = "URL")]
     pub database: Option<String>,
     /// The folder with the plugins (*.wasm)

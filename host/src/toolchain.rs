@@ -27,7 +27,7 @@ use self::command::{clean, stdout_of};
 const TARGET: &str = "wasm32-wasip2";
 
 /// A refused connection ends `rustup` in seconds; one that is swallowed would hang for ever.
-const RUSTUP_LIMIT: Duration = Duration::from_secs(60);
+const RUSTUP_LIMIT: Duration = Duration::from_mins(1);
 
 /// One build of a workspace of guests or of a single guest crate.
 #[derive(Clone, Debug)]
@@ -123,16 +123,16 @@ impl GuestBuild {
             }
         }
         let artifacts = cargo::compile(&build, &plugins, command, say)?;
-        let built = install::install(&build.out, &artifacts)?;
-        let changed = built.iter().filter(|plugin| plugin.changed).count();
+        let installed = install::install(&build.out, &artifacts)?;
+        let changed = installed.iter().filter(|plugin| plugin.changed).count();
         say(&format!(
             "{} {} in {}, {changed} changed, after {:.1} s",
-            built.len(),
-            if built.len() == 1 { "plugin" } else { "plugins" },
+            installed.len(),
+            if installed.len() == 1 { "plugin" } else { "plugins" },
             build.out.display(),
             started.elapsed().as_secs_f32()
         ));
-        Ok(built)
+        Ok(installed)
     }
 
     /// Nested commands run in other folders, where a relative path would mean something else.

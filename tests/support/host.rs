@@ -116,10 +116,10 @@ impl TestHost {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         self.url = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(server.serve(listener, async move {
+        let task = tokio::spawn(server.serve(listener, async move {
             let _ = stopped.await;
         }));
-        self.running = Some((stop, served));
+        self.running = Some((stop, task));
     }
 
     // Requests, as the admin.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -143,18 +144,17 @@ impl AgentTable {
             .map_err(|error| format!("approval of agent `{}`: {error}", self.id))?;
         let default = Options::default();
         let options = Options {
-            temperature: within(&self.id, "temperature", self.temperature, 0.0, 2.0)?,
-            top_p: within(&self.id, "top_p", self.top_p, f64::MIN_POSITIVE, 1.0)?,
-            max_tokens: within(&self.id, "max_tokens", self.max_tokens, 1, 10_000_000)?,
-            max_steps: within(&self.id, "max_steps", self.max_steps, 1, 100)?.unwrap_or(default.max_steps),
-            timeout_ms: within(&self.id, "timeout_ms", self.timeout_ms, 1, 86_400_000)?
+            temperature: within(&self.id, "temperature", self.temperature, 0.0..=2.0)?,
+            top_p: within(&self.id, "top_p", self.top_p, f64::MIN_POSITIVE..=1.0)?,
+            max_tokens: within(&self.id, "max_tokens", self.max_tokens, 1..=10_000_000)?,
+            max_steps: within(&self.id, "max_steps", self.max_steps, 1..=100)?.unwrap_or(default.max_steps),
+            timeout_ms: within(&self.id, "timeout_ms", self.timeout_ms, 1..=86_400_000)?
                 .unwrap_or(default.timeout_ms),
             approval_expiry_ms: within(
                 &self.id,
                 "approval_expiry_ms",
                 self.approval_expiry_ms,
-                1,
-                31_536_000_000,
+                1..=31_536_000_000,
             )?
             .unwrap_or(default.approval_expiry_ms),
         };
@@ -176,11 +176,11 @@ fn within<T: PartialOrd + std::fmt::Display>(
     agent: &str,
     field: &str,
     value: Option<T>,
-    least: T,
-    most: T,
+    allowed: RangeInclusive<T>,
 ) -> Result<Option<T>, String> {
     match value {
-        Some(value) if !(value >= least && value <= most) => {
+        Some(value) if !allowed.contains(&value) => {
+            let (least, most) = (allowed.start(), allowed.end());
             Err(format!("{field} of agent `{agent}` must be from {least} to {most}, not {value}"))
         }
         value => Ok(value),

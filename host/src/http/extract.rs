@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::App;
-use super::problem::{InvalidParam, Kind, Problem};
+use super::problem::{Kind, Problem};
 use crate::key::{Principal, Token};
 use crate::store::KeyClaim;
 use crate::tool::hex;
@@ -90,7 +90,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             (Some(name), parent) => (format!("{parent}.{name}"), "is required".to_owned()),
             (None, _) => (parent, message),
         };
-        Problem::invalid(vec![InvalidParam::new(field, message)])
+        Problem::invalid_param(&field, message)
     })
 }
 

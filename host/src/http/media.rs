@@ -81,12 +81,12 @@ impl MediaChecker {
             match self.check_one(item).await {
                 Ok(item) => media.push(item),
                 Err((field, message)) => {
-                    invalid.push(InvalidParam::new(format!("media[{index}].{field}"), message))
+                    invalid.push(InvalidParam::new(format!("media[{index}].{field}"), message));
                 }
             }
         }
         if !invalid.is_empty() {
-            return Err(Problem::invalid(invalid));
+            return Err(Problem::invalid(&invalid));
         }
         if !model_sees {
             let detail = "The agent's model does not read media. Choose a model with vision, or leave media out. (An \

@@ -134,14 +134,14 @@ impl Problem {
         Self { kind, detail: detail.into(), extra: Map::new(), retry_after_s: None }
     }
 
-    pub(crate) fn invalid(params: Vec<InvalidParam>) -> Self {
+    pub(crate) fn invalid(params: &[InvalidParam]) -> Self {
         let detail =
             params.iter().map(|p| format!("{}: {}", p.field, p.message)).collect::<Vec<_>>().join("; ");
         Self::new(Kind::InvalidRequest, detail).with("invalidParams", json!(params))
     }
 
     pub(crate) fn invalid_param(field: &str, message: impl Into<String>) -> Self {
-        Self::invalid(vec![InvalidParam::new(field, message)])
+        Self::invalid(&[InvalidParam::new(field, message)])
     }
 
     pub(crate) fn no_such(what: &str) -> Self {

@@ -52,6 +52,7 @@ struct Metadata {
 /// Tokens as the provider counts them; null = not reported.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the API's names")]
 struct TokenUsage {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,

@@ -247,7 +247,7 @@ impl RunRequest {
         self.options.unwrap_or_default().apply(app, &mut agent, &mut invalid);
         let owner = owner(principal, self.user_id, self.org_id, &mut invalid)?;
         if !invalid.is_empty() {
-            return Err(Problem::invalid(invalid));
+            return Err(Problem::invalid(&invalid));
         }
         let sees = agent.vision.unwrap_or_else(|| app.models.reads_images(&agent.model));
         let media = app.media.check(self.media.unwrap_or_default(), sees).await?;

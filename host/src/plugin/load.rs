@@ -24,7 +24,7 @@ use super::{Grants, Loaded, Plugin, PluginSettings, Shared};
 use crate::tool::{OutcomeKind, ToolNameError, check_name_part, hex};
 
 /// A Python interpreter takes about 7 s on two cores.
-const COMPILE_TIME: Duration = Duration::from_secs(120);
+const COMPILE_TIME: Duration = Duration::from_mins(2);
 /// What `describe` may use at most, whatever the plugin's limits are.
 const DESCRIBE_WALL_MS: u64 = 5000;
 const DESCRIBE_CPU_MS: u64 = 2000;

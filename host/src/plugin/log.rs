@@ -32,15 +32,15 @@ impl GuestLog {
         let (plugin, text) = (&*self.plugin, escaped(text, longest));
         match level {
             Level::Trace => {
-                tracing::trace!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}")
+                tracing::trace!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}");
             }
             Level::Debug => {
-                tracing::debug!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}")
+                tracing::debug!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}");
             }
             Level::Info => tracing::info!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}"),
             Level::Warn => tracing::warn!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}"),
             Level::Error => {
-                tracing::error!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}")
+                tracing::error!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}");
             }
         }
     }

@@ -92,7 +92,7 @@ impl Run {
                 record.state = CallState::Approved { fingerprint: edited.fingerprint.clone() };
             }
             Decision::Reject { comment } => {
-                record.state = rejected(comment.as_deref(), "A human rejected this call")
+                record.state = rejected(comment.as_deref(), "A human rejected this call");
             }
             Decision::Expire => record.state = rejected(None, "Nobody approved this call in time"),
         });

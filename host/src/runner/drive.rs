@@ -25,6 +25,9 @@ const HISTORY_TURNS: u32 = 50;
 /// Most follow-up questions that are passed on.
 const FOLLOWUPS: usize = 3;
 
+const FOLLOWUP_INSTRUCTIONS: &str = "Suggest follow-up questions the user may want to ask next. Answer with a JSON \
+                                     array of up to 3 short strings and nothing else.";
+
 /// Why a loop ended before its run was at rest.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DriveError {
@@ -112,10 +115,7 @@ impl Runner {
     /// Asks for next questions. A failure is not the run's: it has its answer already.
     async fn suggest_followups(&self, run: &mut Run, history: &[PastTurn]) -> Result<(), DriveError> {
         let mut request = request(run, history);
-        request.system =
-            "Suggest follow-up questions the user may want to ask next. Answer with a JSON array of up \
-                          to 3 short strings and nothing else."
-                .to_owned();
+        FOLLOWUP_INSTRUCTIONS.clone_into(&mut request.system);
         let text = "Which follow-up questions could I ask next? Answer with a JSON array of strings only.";
         request.messages.push(Message::User { text: text.to_owned(), media: Vec::new() });
         let (questions, tokens) = match self.models.reply(&request).await {
