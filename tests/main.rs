@@ -4,3 +4,4 @@
 mod support;
 
 mod approve_once;
+mod readme;

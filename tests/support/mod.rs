@@ -5,6 +5,7 @@ pub(crate) mod host;
 pub(crate) mod openai;
 pub(crate) mod process;
 pub(crate) mod script;
+pub(crate) mod server;
 
 pub(crate) use self::host::{Answer, TestHost};
 pub(crate) use self::script::{Script, call, calls, say};

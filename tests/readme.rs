@@ -1,0 +1,112 @@
+//! What the README and the examples tell people to type does what they say.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::support::guests::{PLUGINS, root};
+use crate::support::openai::{self, OpenAi};
+use crate::support::server::Server;
+
+/// The `sh` blocks of a Markdown file, from the line that holds `from` on, as one script.
+fn script(file: &str, from: &str) -> String {
+    let text = std::fs::read_to_string(root().join(file)).expect(file);
+    let start = text.find(from).expect("the section is there");
+    let section = &text[start..];
+    let end = section[1..].find("\n## ").map_or(section.len(), |end| end + 1);
+    section[..end]
+        .split("```sh\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap_or_default())
+        .collect()
+}
+
+/// Runs a script as a newcomer's shell would, in `folder`.
+async fn bash(script: &str, folder: &Path) -> String {
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", script])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .expect("bash runs");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    out.into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tour_of_the_readme_does_what_it_says() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::create_dir_all(folder.path().join("plugins")).expect("a folder for plugins");
+    std::os::unix::fs::symlink(&*PLUGINS, folder.path().join("plugins/dist")).expect("a link to the plugins");
+    let server = Server::launch(folder.path(), &["dev", "--listen", "127.0.0.1:0"], &[]).await;
+
+    let script =
+        script("README.md", "## Five minutes with curl").replace("http://127.0.0.1:8080", &server.url);
+    let list = r#"ask POST /api/agents/assistant/runs '{"message": "List my notes"}'"#;
+    let out = bash(&format!("{script}\n{list}"), folder.path()).await;
+
+    let lines: Vec<&str> = out.lines().collect();
+    let expected = [
+        "`calculator__evaluate` answered: 42",
+        "Saved as note 1",
+        "Saved as note 2",
+        r#""status":"PAUSED""#,
+        r#""status":"PAUSED""#,
+        "Deleted note 1",
+        r#""status":"PAUSED""#,
+        "Their comment: keep it",
+        r#""status":"PAUSED""#,
+        "Deleted note 2",
+        r#""status":"PAUSED""#,
+        "",
+        r#""currentStatus":"CANCELLED""#,
+        "18446744073709551616",
+        "What is 2^64?",
+    ];
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.contains(expected), "expected {expected} in {line}");
+    }
+    let [.., first, second, notes] = lines[..] else { panic!("{out}") };
+    assert_eq!(first, second, "one idempotency key, one run");
+    assert!(notes.contains("once") && !notes.contains("never written"), "{notes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_quickstart_example_runs() {
+    let out = example("quickstart", |text| text).await;
+    let lines: Vec<&str> = out.lines().filter(|line| !line.is_empty()).collect();
+    assert!(lines[0].contains("357 days"), "{out}");
+    assert!(lines[1].contains(r#""status":"PAUSED""#), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_openai_compatible_example_runs() {
+    let model = OpenAi::start(|body| match openai::replied(body) {
+        0 => openai::tool_calls(&[("call_1", "calculator__evaluate", json!({"expression": "6*7"}))]),
+        _ => openai::text("It is 42."),
+    })
+    .await;
+    let url = model.url.clone();
+    let out = example("openai-compatible", |text| text.replace("http://127.0.0.1:8089/v1", &url)).await;
+    assert!(out.contains(r#""content":"It is 42.""#), "{out}");
+    let asked = model.asked();
+    assert_eq!((asked.len(), &asked[0]["model"]), (2, &json!("real-llm")));
+}
+
+/// Serves an example's configuration and runs the curl lines of its README.
+async fn example(name: &str, change: impl FnOnce(String) -> String) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = std::fs::read_to_string(root().join("examples").join(name).join("holdfast.toml")).expect(name);
+    let text = change(text).replace("../../plugins/dist", &PLUGINS.display().to_string());
+    std::fs::write(folder.path().join("holdfast.toml"), text).expect("a configuration file");
+    let token = [("HOLDFAST_ADMIN_TOKEN", "choose-a-long-token")];
+    let server = Server::launch(folder.path(), &["serve", "--listen", "127.0.0.1:0"], &token).await;
+    let script =
+        script(&format!("examples/{name}/README.md"), "# ").replace("http://127.0.0.1:8080", &server.url);
+    // Without the line end that curl does not print, two answers would be one line.
+    bash(&script.replace("curl -sS ", "echo; curl -sS "), folder.path()).await
+}
