@@ -17,14 +17,15 @@ use super::bindings::holdfast::plugin::kv;
 use super::call::{Answer, CallState, Instance, Question};
 use super::describe::{self, DescribeError};
 use super::inspect::{Names, inspect};
-use super::limits::{Limits, Meter};
+use super::limits::Limits;
 use super::log::escaped;
+use super::meter::Meter;
 use super::outcome::Ended;
 use super::{Grants, Loaded, Plugin, PluginSettings, Shared};
 use crate::tool::{OutcomeKind, ToolNameError, check_name_part, hex};
 
 /// A Python interpreter takes about 7 s on two cores.
-const COMPILE_TIME: Duration = Duration::from_secs(120);
+const COMPILE_TIME: Duration = Duration::from_mins(2);
 /// What `describe` may use at most, whatever the plugin's limits are.
 const DESCRIBE_WALL_MS: u64 = 5000;
 const DESCRIBE_CPU_MS: u64 = 2000;
@@ -206,6 +207,7 @@ async fn describe(
     let meter = Arc::new(Meter::default());
     let instance = Instance {
         plugin: Arc::from(id),
+        clock: shared.clock.clone(),
         limits: Arc::clone(limits),
         meter: Arc::clone(&meter),
         call: None,
@@ -223,8 +225,9 @@ async fn describe(
 
 fn in_words(ended: &Ended) -> String {
     let what = match &ended.kind {
-        OutcomeKind::Limit { limit } => format!("it reached its limit on {limit}"),
+        OutcomeKind::Limit { limit } => format!("it reached a limit: {limit}"),
         OutcomeKind::Trap { trap } => format!("it crashed ({trap})"),
+        OutcomeKind::HostFault => "it could not be started".to_owned(),
         _ => "its answer could not be read".to_owned(),
     };
     match &ended.reason {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::bindings::holdfast::plugin::log as wit;
 use super::call::CallState;
-use super::limits::{Limits, Meter};
+use super::limits::Limits;
+use super::meter::Meter;
 use crate::id::RunId;
 
 pub(super) use wit::Level;
@@ -32,15 +33,15 @@ impl GuestLog {
         let (plugin, text) = (&*self.plugin, escaped(text, longest));
         match level {
             Level::Trace => {
-                tracing::trace!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}")
+                tracing::trace!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}");
             }
             Level::Debug => {
-                tracing::debug!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}")
+                tracing::debug!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}");
             }
             Level::Info => tracing::info!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}"),
             Level::Warn => tracing::warn!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}"),
             Level::Error => {
-                tracing::error!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}")
+                tracing::error!(target: "plugin", { plugin.id = plugin, run.id = %run }, "{text}");
             }
         }
     }

@@ -6,14 +6,16 @@
 use std::fmt::Write as _;
 
 use serde_json::Value;
+use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::bindings::exports::holdfast::plugin::tools::{Failure, Outcome};
 use super::bindings::holdfast::plugin::types::{Output, Part};
 use super::call::{MAX_PARTS, Stopped};
-use super::limits::{LimitReached, Limits, Meter, setting};
+use super::limits::{Limits, setting};
 use super::log::escaped;
+use super::meter::{LimitReached, Meter};
 use super::schema::Schema;
 use crate::id::RunId;
 use crate::tool::{Limit, OutcomeKind, ToolName, ToolOutcome};
@@ -23,7 +25,7 @@ const MAX_MESSAGE: usize = 4 << 10;
 const MAX_CODE: usize = 64;
 const MAX_MIME: usize = 100;
 /// Longest reason in the operator's log: guests put names into traces.
-const MAX_REASON: usize = 2 << 10;
+const MAX_REASON: usize = 1 << 10;
 
 /// A call that ended. `reason` is for the operator only.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ impl Ended {
     }
 
     pub(super) fn limit(limit: Limit) -> Self {
-        let text = format!("The tool was stopped: it reached its limit on {limit}.");
+        let text = format!("The tool was stopped because it reached a limit: {limit}.");
         Self::of(OutcomeKind::Limit { limit }, text)
     }
 
@@ -157,12 +159,7 @@ fn crashed(error: &wasmtime::Error, meter: &Meter) -> Option<Ended> {
         return Some(Ended::limit(limit).because(reason(error)));
     }
     let in_guest = error.downcast_ref::<WasmBacktrace>().is_some();
-    if transfer_exhausted(error) {
-        let limit = if in_guest {
-            Limit::HostCallBytes
-        } else {
-            Limit::Output
-        };
+    if let Some(limit) = wasmtimes_limit(error, in_guest) {
         return Some(Ended::limit(limit));
     }
     if let Some(trap) = trap {
@@ -175,12 +172,18 @@ fn crashed(error: &wasmtime::Error, meter: &Meter) -> Option<Ended> {
     in_guest.then(|| Ended::trap("host-call", reason(error)))
 }
 
-/// wasmtime keeps the error's type to itself.
-fn transfer_exhausted(error: &wasmtime::Error) -> bool {
-    error
-        .root_cause()
-        .to_string()
-        .contains("fuel allocated for hostcalls")
+/// Limits that wasmtime checks for us. It keeps the types of two of the errors to itself.
+fn wasmtimes_limit(error: &wasmtime::Error, in_guest: bool) -> Option<Limit> {
+    let text = error.root_cause().to_string();
+    if text.contains("fuel allocated for hostcalls") {
+        return Some(if in_guest {
+            Limit::HostCallBytes
+        } else {
+            Limit::Output
+        });
+    }
+    let full = matches!(error.downcast_ref(), Some(ResourceTableError::Full));
+    (full || text.contains("store handle limit exceeded")).then_some(Limit::Instances)
 }
 
 fn trap_name(trap: Trap) -> &'static str {
@@ -205,8 +208,18 @@ fn trap_name(trap: Trap) -> &'static str {
     }
 }
 
+/// The cause, then the rest of the chain: a guest's stack, which may be cut.
 fn reason(error: &wasmtime::Error) -> String {
-    escaped(&format!("{error:#}"), MAX_REASON)
+    let cause = error.root_cause().to_string();
+    let rest: Vec<String> = error
+        .chain()
+        .map(ToString::to_string)
+        .filter(|text| *text != cause)
+        .collect();
+    if rest.is_empty() {
+        return escaped(&cause, MAX_REASON);
+    }
+    escaped(&format!("{cause} ({})", rest.join(": ")), MAX_REASON)
 }
 
 fn done(output: Output, schema: Option<&Schema>, limits: &Limits, meter: &Meter) -> Ended {

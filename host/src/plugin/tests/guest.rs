@@ -5,7 +5,7 @@
 
 const TOOLS: usize = 4096;
 
-pub(super) struct Guest {
+pub(crate) struct Guest {
     /// Of `describe`; leaves the address of a list of tools.
     describe: String,
     /// Of `call`; leaves the address of a result.
@@ -19,7 +19,7 @@ pub(super) struct Guest {
 
 impl Guest {
     /// One tool `act` that takes an integer `n` and answers "done".
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let schema = r#"{"type":"object","properties":{"n":{"type":"integer"}}}"#;
         Self {
             describe: "(i32.const 160)".to_owned(),
@@ -66,19 +66,19 @@ impl Guest {
         self
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         wat::parse_str(self.wat()).unwrap()
     }
 
     fn wat(&self) -> String {
         let optional = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
         let random = self.describe.contains("$changing");
-        let unused: String = self
+        let unused: Vec<String> = self
             .imports
             .iter()
-            .map(|name| format!("(import \"{name}\" (instance))\n"))
+            .map(|name| format!("(import \"{name}\" (instance))"))
             .collect();
-        WAT.replace("{unused}", &unused)
+        WAT.replace("{unused}", &unused.join("\n"))
             .replace("{log-import}", &optional(self.logs, LOG_IMPORT))
             .replace("{log-name}", "holdfast:plugin/log@0.1.0")
             .replace("{random-import}", &optional(random, RANDOM_IMPORT))
@@ -138,7 +138,10 @@ impl Guest {
             // No output schema, no title, all hints false.
             records.extend([0; 32]);
         }
-        let escape = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\{byte:02x}")).collect() };
+        let escape = |bytes: &[u8]| -> String {
+            let bytes: Vec<String> = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
+            bytes.concat()
+        };
         let list: Vec<u8> = [TOOLS, self.tools.len()]
             .iter()
             .flat_map(|word| u32::try_from(*word).unwrap().to_le_bytes())
@@ -188,8 +191,11 @@ const WAT: &str = r#"
     (core instance $mem (instantiate $memory))
     {lower-log}
     {lower-random}
+    (type $resource' (resource (rep i32)))
+    (core func $resource-core (canon resource.new $resource'))
     (core module $main
       (import "env" "memory" (memory 2))
+      (import "env" "resource" (func $resource (param i32) (result i32)))
       {core-log}
       {core-random}
       (table $t 1 funcref)
@@ -218,6 +224,7 @@ const WAT: &str = r#"
       (func (export "call") (param i32) (result i32) {call}))
     (core instance $m (instantiate $main (with "env" (instance
       (export "memory" (memory $mem "memory"))
+      (export "resource" (func $resource-core))
       {env-log}
       {env-random}))))
 
