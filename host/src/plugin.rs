@@ -213,7 +213,7 @@ impl Plugin {
             (Err(error), _) => Ended::host_fault(error.to_string()),
             (_, None) => Ended::host_fault("the plugin threads are gone"),
         };
-        ended.report(tool, run);
+        ended.report(tool, run, &meter);
         ended.into_outcome(&meter)
     }
 }

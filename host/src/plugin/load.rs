@@ -15,14 +15,14 @@ use super::bindings::FullPluginPre;
 use super::bindings::exports::holdfast::plugin::tools::Tool;
 use super::bindings::holdfast::plugin::kv;
 use super::call::{Answer, CallState, Instance, Question};
-use super::describe::{self, DescribeError};
+use super::describe::{self, Checks, DescribeError};
 use super::inspect::{Names, inspect};
 use super::limits::Limits;
 use super::log::escaped;
 use super::meter::Meter;
 use super::outcome::Ended;
 use super::{Grants, Loaded, Plugin, PluginSettings, Shared};
-use crate::tool::{OutcomeKind, ToolNameError, check_name_part, hex};
+use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part, hex};
 
 /// A Python interpreter takes about 7 s on two cores.
 const COMPILE_TIME: Duration = Duration::from_mins(2);
@@ -89,7 +89,7 @@ pub(super) async fn load(
     let compiled = compile(shared, id, bytes, &settings.grants).await?;
     let pre = link(shared, &compiled.component, &settings.grants)?;
     let tools = describe_twice(shared, id, &pre, &settings.limits).await?;
-    let (specs, checks) = describe::specs(id, tools)?;
+    let (specs, checks) = check_tools(shared, id, tools).await?;
     let limits = settings.limits.clone();
     Ok(Plugin(Arc::new(Loaded {
         id: Arc::from(id),
@@ -219,6 +219,20 @@ async fn describe(
         Ok(Ok(Answer::Tools(tools))) => Ok(tools),
         Ok(Ok(Answer::Outcome(_))) => Err(LoadError::Describe("it answered another question".to_owned())),
         Ok(Err(stopped)) => Err(LoadError::Describe(in_words(&Ended::stopped(&stopped, &meter)))),
+        Err(error) => Err(LoadError::Describe(error.to_string())),
+    }
+}
+
+/// Compiling schemas takes CPU as well.
+async fn check_tools(
+    shared: &Shared,
+    id: &str,
+    tools: Vec<Tool>,
+) -> Result<(Vec<ToolSpec>, Vec<Checks>), LoadError> {
+    let id = id.to_owned();
+    let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;
+    match threads.spawn_blocking(move || describe::specs(&id, tools)).await {
+        Ok(checked) => Ok(checked?),
         Err(error) => Err(LoadError::Describe(error.to_string())),
     }
 }

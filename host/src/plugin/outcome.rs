@@ -107,9 +107,14 @@ impl Ended {
     }
 
     /// Tells the operator, where it is not the guest's ordinary business.
-    pub(super) fn report(&self, tool: &ToolName, run: &RunId) {
+    pub(super) fn report(&self, tool: &ToolName, run: &RunId, meter: &Meter) {
         let plugin = tool.plugin();
-        let reason = self.reason.as_deref().unwrap_or("");
+        let reason = self.reason.as_deref();
+        let dropped = meter.usage().log_lines_dropped;
+        if dropped > 0 {
+            tracing::warn!(plugin.id = plugin, tool = tool.tool(), run.id = %run, dropped,
+                setting = format!("plugins.{plugin}.limits.log_lines"), "a plugin's log lines were dropped");
+        }
         match &self.kind {
             OutcomeKind::Ok
             | OutcomeKind::ToolError
