@@ -17,6 +17,7 @@ pub(crate) mod load;
 mod log;
 mod meter;
 mod outcome;
+mod report;
 mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -213,7 +214,7 @@ impl Plugin {
             (Err(error), _) => Ended::host_fault(error.to_string()),
             (_, None) => Ended::host_fault("the plugin threads are gone"),
         };
-        ended.report(tool, run, &meter);
+        report::report(&ended, tool, run, &meter);
         ended.into_outcome(&meter)
     }
 }

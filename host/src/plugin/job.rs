@@ -122,8 +122,7 @@ impl Job {
             () = tokio::time::sleep(plugin.limits.wall()) => Err(Ended::of(
                 OutcomeKind::Unavailable,
                 "The tool is busy with other calls and did not run. Try again later.",
-            )
-            .because(format!("plugins.{}.limits.concurrent_calls", plugin.id))),
+            )),
         }
     }
 

@@ -1,7 +1,5 @@
-//! From how a call ended to what the model reads and what the operator's log says.
-//!
-//! The model gets one short sentence without host detail. The operator gets the reason, the plugin, the
-//! run, and the setting that would allow it.
+//! From how a call ended to what the model reads: one short sentence without host detail, or the guest's
+//! own words. The reason behind it is kept beside it for the operator (`report.rs`).
 
 use std::fmt::Write as _;
 
@@ -13,12 +11,11 @@ use wasmtime_wasi::I32Exit;
 use super::bindings::exports::holdfast::plugin::tools::{Failure, Outcome};
 use super::bindings::holdfast::plugin::types::{Output, Part};
 use super::call::{MAX_PARTS, Stopped};
-use super::limits::{Limits, setting};
+use super::limits::Limits;
 use super::log::escaped;
 use super::meter::{LimitReached, Meter};
 use super::schema::Schema;
-use crate::id::RunId;
-use crate::tool::{Limit, OutcomeKind, ToolName, ToolOutcome};
+use crate::tool::{Limit, OutcomeKind, ToolOutcome};
 
 /// Longest failure message, code and media type that are passed on.
 const MAX_MESSAGE: usize = 4 << 10;
@@ -46,7 +43,7 @@ impl Ended {
         }
     }
 
-    pub(super) fn because(mut self, reason: impl Into<String>) -> Self {
+    fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
     }
@@ -103,40 +100,6 @@ impl Ended {
             Stopped::Start(error) => crashed(error, meter).unwrap_or_else(|| Self::host_fault(reason(error))),
             // No trap and no guest on the stack: the answer itself could not be read.
             Stopped::Call(error) => crashed(error, meter).unwrap_or_else(|| Self::invalid(reason(error))),
-        }
-    }
-
-    /// Tells the operator, where it is not the guest's ordinary business.
-    pub(super) fn report(&self, tool: &ToolName, run: &RunId, meter: &Meter) {
-        let plugin = tool.plugin();
-        let reason = self.reason.as_deref();
-        let dropped = meter.usage().log_lines_dropped;
-        if dropped > 0 {
-            tracing::warn!(plugin.id = plugin, tool = tool.tool(), run.id = %run, dropped,
-                setting = format!("plugins.{plugin}.limits.log_lines"), "a plugin's log lines were dropped");
-        }
-        match &self.kind {
-            OutcomeKind::Ok
-            | OutcomeKind::ToolError
-            | OutcomeKind::GuestFailure { .. }
-            | OutcomeKind::InvalidArgs
-            | OutcomeKind::Rejected
-            | OutcomeKind::Cancelled => {}
-            OutcomeKind::Limit { limit } => {
-                let setting = setting(*limit).map(|name| format!("plugins.{plugin}.limits.{name}"));
-                tracing::warn!(plugin.id = plugin, tool = tool.tool(), run.id = %run, limit = %limit, setting, reason,
-                    "a plugin ran into a limit");
-            }
-            OutcomeKind::HostFault => {
-                tracing::error!(plugin.id = plugin, tool = tool.tool(), run.id = %run, reason, "a plugin could not be run");
-            }
-            OutcomeKind::Trap { trap } => {
-                tracing::warn!(plugin.id = plugin, tool = tool.tool(), run.id = %run, trap, reason, "a plugin crashed");
-            }
-            OutcomeKind::InvalidOutput | OutcomeKind::Denied { .. } | OutcomeKind::Unavailable => {
-                tracing::warn!(plugin.id = plugin, tool = tool.tool(), run.id = %run, kind = ?self.kind, reason,
-                    "a plugin's call came to nothing");
-            }
         }
     }
 
