@@ -4,6 +4,7 @@
 //! acceptable, and nothing of it runs before it is compiled and linked.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -22,6 +23,7 @@ use super::log::escaped;
 use super::meter::Meter;
 use super::outcome::Ended;
 use super::{Grants, Loaded, Plugin, PluginSettings, Shared};
+use crate::clock::Clock;
 use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part, hex};
 
 /// A Python interpreter takes about 7 s on two cores.
@@ -190,12 +192,19 @@ async fn describe_twice(
         output_bytes: DESCRIBE_BYTES,
         ..limits.clone()
     });
-    let first = describe(shared, id, pre, &limits).await?;
-    let second = describe(shared, id, pre, &limits).await?;
+    let first = describe(shared, id, pre, &limits, shared.clock.clone()).await?;
+    let second = describe(shared, id, pre, &limits, later(&shared.clock)).await?;
     if first != second {
         return Err(LoadError::DescribeChanged);
     }
     Ok(first)
+}
+
+/// The guest's clock of the second time: an answer that depends on the time differs for sure, not only if
+/// the two calls happen to fall into different milliseconds.
+fn later(clock: &Clock) -> Clock {
+    let later = clock.now().plus(Duration::from_millis(90_061_001));
+    Clock::Manual(Arc::new(AtomicI64::new(later.as_millis())))
 }
 
 async fn describe(
@@ -203,11 +212,12 @@ async fn describe(
     id: &str,
     pre: &FullPluginPre<CallState>,
     limits: &Arc<Limits>,
+    clock: Clock,
 ) -> Result<Vec<Tool>, LoadError> {
     let meter = Arc::new(Meter::default());
     let instance = Instance {
         plugin: Arc::from(id),
-        clock: shared.clock.clone(),
+        clock,
         limits: Arc::clone(limits),
         meter: Arc::clone(&meter),
         call: None,

@@ -210,6 +210,12 @@ async fn bad_descriptions_are_refused() {
     assert!(described(&many).await.contains("lists 129 tools"));
     let long = format!(r#"{{"type":"object","title":"{}"}}"#, "x".repeat(70_000));
     assert!(described(&[("a", &long)]).await.contains("the most is 65536"));
+    let dated = Guest::new().describe("(call $telling-time)");
+    assert!(
+        refusal(&dated).await.contains("differently"),
+        "{}",
+        refusal(&dated).await
+    );
     let changing = Guest::new().describe("(call $changing)");
     assert!(
         refusal(&changing).await.contains("differently"),

@@ -73,6 +73,7 @@ impl Guest {
     fn wat(&self) -> String {
         let optional = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
         let random = self.describe.contains("$changing");
+        let clock = self.describe.contains("$telling-time");
         let unused: Vec<String> = self
             .imports
             .iter()
@@ -83,6 +84,22 @@ impl Guest {
             .replace("{log-name}", "holdfast:plugin/log@0.1.0")
             .replace("{random-import}", &optional(random, RANDOM_IMPORT))
             .replace("{random-name}", "wasi:random/random@0.2.6")
+            .replace("{clock-import}", &optional(clock, CLOCK_IMPORT))
+            .replace("{clock-name}", "wasi:clocks/wall-clock@0.2.6")
+            .replace(
+                "{with-clock}",
+                &optional(clock, "(with \"clock\" (instance $clock))"),
+            )
+            .replace(
+                "{inner-clock}",
+                &optional(clock, &CLOCK_IMPORT.replace("{clock-name}", "clock")),
+            )
+            .replace("{lower-clock}", &optional(clock, LOWER_CLOCK))
+            .replace(
+                "{env-clock}",
+                &optional(clock, "(export \"clock\" (func $clock-core))"),
+            )
+            .replace("{core-clock}", &optional(clock, CORE_CLOCK))
             .replace(
                 "{with-log}",
                 &optional(self.logs, "(with \"log\" (instance $log))"),
@@ -164,6 +181,23 @@ const LOG_IMPORT: &str = r#"
 const RANDOM_IMPORT: &str = r#"
     (import "{random-name}" (instance $random (export "get-random-u64" (func (result u64)))))"#;
 
+const CLOCK_IMPORT: &str = r#"
+    (import "{clock-name}" (instance $clock
+        (type $d (record (field "seconds" u64) (field "nanoseconds" u32)))
+        (export "datetime" (type $datetime (eq $d)))
+        (export "now" (func (result $datetime)))))"#;
+
+const LOWER_CLOCK: &str = r#"
+    (core func $clock-core (canon lower (func $clock "now") (memory (core memory $mem "memory"))))"#;
+
+const CORE_CLOCK: &str = r#"
+    (import "env" "clock" (func $clock (param i32)))
+    (func $telling-time (result i32)
+        (call $clock (i32.const 256))
+        (i64.store (i32.const 200) (i64.add (i64.const 0x6161616161616161)
+            (i64.and (i64.load (i32.const 256)) (i64.const 0x0f0f0f0f0f0f0f0f))))
+        (i32.const 160))"#;
+
 const LOWER_LOG: &str = r#"
     (core func $log-core (canon lower (func $log "write") (memory (core memory $mem "memory"))))"#;
 
@@ -184,13 +218,16 @@ const WAT: &str = r#"
   {unused}
   {log-import}
   {random-import}
+  {clock-import}
   (component $inner
     {inner-log}
     {inner-random}
+    {inner-clock}
     (core module $memory (memory (export "memory") 2))
     (core instance $mem (instantiate $memory))
     {lower-log}
     {lower-random}
+    {lower-clock}
     (type $resource' (resource (rep i32)))
     (core func $resource-core (canon resource.new $resource'))
     (core module $main
@@ -198,6 +235,7 @@ const WAT: &str = r#"
       (import "env" "resource" (func $resource (param i32) (result i32)))
       {core-log}
       {core-random}
+      {core-clock}
       (table $t 1 funcref)
       (global $heap (mut i32) (i32.const 110000))
       (data (i32.const 16) "done")
@@ -226,7 +264,8 @@ const WAT: &str = r#"
       (export "memory" (memory $mem "memory"))
       (export "resource" (func $resource-core))
       {env-log}
-      {env-random}))))
+      {env-random}
+      {env-clock}))))
 
     (type $annotations' (record (field "title" (option string)) (field "read-only" bool)
       (field "destructive" bool) (field "idempotent" bool) (field "open-world" bool)
@@ -263,6 +302,6 @@ const WAT: &str = r#"
       (canon lift (core func $m "call") (memory (core memory $mem "memory"))
         (realloc (core func $m "realloc"))))
     (export "call" (func $call)))
-  (instance $tools (instantiate $inner {with-log} {with-random}))
+  (instance $tools (instantiate $inner {with-log} {with-random} {with-clock}))
   (export "holdfast:plugin/tools@0.1.0" (instance $tools)))
 "#;
