@@ -2,7 +2,7 @@
 //!
 //! The only module that names wasmtime. A call never fails outwards: whatever a guest does, and whatever
 //! happens to it, ends as a [`ToolOutcome`] that the model can read. What a guest can reach is in one file
-//! per interface ([`log`], [`control`], [`kv`], [`wasi`]); what it can use up is in [`limits`].
+//! per interface (`log`, `control`, `kv`, `wasi`); what it can use up is in `limits`.
 
 mod bindings;
 mod call;
@@ -10,22 +10,25 @@ mod control;
 mod describe;
 mod engine;
 mod inspect;
+mod job;
 mod kv;
 mod limits;
 pub(crate) mod load;
 mod log;
+mod meter;
 mod outcome;
+mod report;
 mod schema;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wasi;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -35,21 +38,21 @@ use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
 use self::bindings::FullPluginPre;
-use self::bindings::exports::holdfast::plugin::tools::CallContext;
-use self::call::{Answer, CallIdentity, CallState, Instance, Question};
+use self::call::CallState;
 use self::describe::Checks;
 use self::engine::{GuestThreads, Ticker};
+use self::job::Job;
 pub use self::limits::Limits;
-use self::limits::Meter;
 pub use self::load::LoadError;
+use self::meter::Meter;
 use self::outcome::Ended;
 use crate::clock::Clock;
 use crate::id::{CallId, RunId, SessionId};
 use crate::session::Owner;
 use crate::store::Store;
-use crate::tool::{OutcomeKind, ToolName, ToolOutcome, ToolSpec, hex};
+use crate::tool::{ToolName, ToolOutcome, ToolSpec};
 
-/// Most problems with a call's arguments that the model is told.
+/// Most problems with a call's arguments that somebody is told.
 const MAX_PROBLEMS: usize = 5;
 /// Plugins compiled at once; each uses all cores by itself.
 const MAX_COMPILING: usize = 2;
@@ -175,9 +178,26 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn checks_of(&self, tool: &ToolName) -> Option<&Checks> {
-        let index = self.specs.iter().position(|spec| spec.name == *tool)?;
-        self.checks.get(index)
+    /// The tool's schemas, or what is wrong with the arguments.
+    fn check_arguments(&self, tool: &ToolName, arguments: &Value) -> Result<&Checks, String> {
+        let place = self.specs.iter().position(|spec| spec.name == *tool);
+        let Some(checks) = place.and_then(|place| self.checks.get(place)) else {
+            return Err(format!("there is no tool {tool}"));
+        };
+        let problems = checks.input.problems(arguments, MAX_PROBLEMS);
+        if problems.is_empty() {
+            return Ok(checks);
+        }
+        Err(format!("the arguments do not fit the tool's schema: {}", problems.join("; ")))
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin")
+            .field("id", &self.id())
+            .field("digest", &self.digest())
+            .finish_non_exhaustive()
     }
 }
 
@@ -215,9 +235,7 @@ impl Plugin {
 
     /// The problems with a call's arguments, in words for whoever wrote them.
     pub fn check_arguments(&self, tool: &ToolName, arguments: &Value) -> Result<(), String> {
-        let Some(checks) = self.0.checks_of(tool) else { return Err(format!("there is no tool {tool}")) };
-        let problems = checks.input.problems(arguments, MAX_PROBLEMS);
-        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+        self.0.check_arguments(tool, arguments).map(|_| ())
     }
 
     /// Runs one tool. Dropping the future stops the guest within a tick (10 ms).
@@ -227,7 +245,7 @@ impl Plugin {
         let shared = &self.0.shared;
         let ended = match (Handle::try_current(), shared.threads.handle().zip(shared.store.as_ref())) {
             (Ok(home), Some((threads, store))) => {
-                let job = Job::new(self, &invocation, Arc::clone(&meter), home, store);
+                let job = Job::new(self, &invocation, Arc::clone(&meter), home, Arc::clone(store));
                 let task = threads.spawn(job.run().in_current_span());
                 AbortOnDropHandle::new(task)
                     .await
@@ -236,7 +254,7 @@ impl Plugin {
             (Err(error), _) => Ended::host_fault(error.to_string()),
             (_, None) => Ended::host_fault("the plugin host is for inspection, or shutting down"),
         };
-        ended.report(tool, run);
+        report::report(&ended, tool, run, &meter);
         ended.into_outcome(&meter)
     }
 }
@@ -254,123 +272,4 @@ pub struct Invocation<'a> {
     /// A JSON object; checked against the tool's schema here.
     pub arguments: &'a Value,
     pub cancelled: CancellationToken,
-}
-
-/// An [`Invocation`] that can move to the guests' threads.
-struct Job {
-    plugin: Arc<Loaded>,
-    meter: Arc<Meter>,
-    tool: ToolName,
-    arguments: Value,
-    context: CallContext,
-    identity: CallIdentity,
-}
-
-impl Job {
-    fn new(
-        plugin: &Plugin,
-        invocation: &Invocation<'_>,
-        meter: Arc<Meter>,
-        home: Handle,
-        store: &Arc<dyn Store>,
-    ) -> Self {
-        let loaded = &plugin.0;
-        let Owner { org, user } = invocation.owner;
-        let parts = [&loaded.id, org.as_str(), user.as_str()].map(str::as_bytes);
-        let user_ref = digest(&[store.installation(), parts[0], parts[1], parts[2]]);
-        let key = [invocation.run.as_str(), invocation.call.as_str()].map(str::as_bytes);
-        Self {
-            plugin: Arc::clone(loaded),
-            meter,
-            tool: invocation.tool.clone(),
-            arguments: invocation.arguments.clone(),
-            context: CallContext {
-                run_id: invocation.run.to_string(),
-                session_id: invocation.session.to_string(),
-                call_id: invocation.call.to_string(),
-                user_ref: Some(user_ref),
-                attempt: invocation.attempt,
-                idempotency_key: digest(&key),
-                // Set when the call starts.
-                deadline_unix_ms: 0,
-                traceparent: None,
-            },
-            identity: CallIdentity {
-                run: invocation.run.clone(),
-                session: invocation.session.clone(),
-                owner: invocation.owner.clone(),
-                cancelled: invocation.cancelled.clone(),
-                store: Arc::clone(store),
-                home,
-            },
-        }
-    }
-
-    async fn run(mut self) -> Ended {
-        let plugin = Arc::clone(&self.plugin);
-        let Some(checks) = plugin.checks_of(&self.tool) else {
-            return Ended::of(OutcomeKind::InvalidArgs, format!("There is no tool {}.", self.tool));
-        };
-        let problems = checks.input.problems(&self.arguments, MAX_PROBLEMS);
-        if !problems.is_empty() {
-            let text = format!(
-                "The arguments do not fit the tool's schema. Correct them and call again:\n- {}",
-                problems.join("\n- ")
-            );
-            return Ended::of(OutcomeKind::InvalidArgs, text);
-        }
-        let _turn = match self.turn(&plugin).await {
-            Ok(turn) => turn,
-            Err(ended) => return ended,
-        };
-        self.context.deadline_unix_ms = self.deadline();
-        let question = Question::Call {
-            context: Box::new(self.context),
-            tool: self.tool.tool().to_owned(),
-            arguments: self.arguments.to_string(),
-        };
-        let instance = Instance {
-            plugin: Arc::clone(&plugin.id),
-            limits: Arc::clone(&plugin.limits),
-            meter: Arc::clone(&self.meter),
-            call: Some(self.identity),
-        };
-        match instance.ask(&plugin.shared.engine, &plugin.pre, question).await {
-            Ok(Answer::Outcome(answer)) => {
-                Ended::answered(answer, checks.output.as_ref(), &plugin.limits, &self.meter)
-            }
-            Ok(Answer::Tools(_)) => Ended::host_fault("the guest answered another question"),
-            Err(stopped) => Ended::stopped(&stopped, &self.meter),
-        }
-    }
-
-    /// Waits for one of the plugin's places. This does not count as the call's time, which is a limit on
-    /// the plugin's own work; it takes at most as long as a call may.
-    async fn turn<'a>(&self, plugin: &'a Loaded) -> Result<tokio::sync::SemaphorePermit<'a>, Ended> {
-        tokio::select! {
-            biased;
-            () = self.identity.cancelled.cancelled() => Err(Ended::cancelled()),
-            turn = plugin.running.acquire() => turn.map_err(|error| Ended::host_fault(error.to_string())),
-            () = tokio::time::sleep(plugin.limits.wall()) => Err(Ended::of(
-                OutcomeKind::Unavailable,
-                "The tool is busy with other calls and did not run. Try again later.",
-            )
-            .because(format!("plugins.{}.limits.concurrent_calls", plugin.id))),
-        }
-    }
-
-    fn deadline(&self) -> u64 {
-        let deadline = self.plugin.shared.clock.now().plus(self.plugin.limits.wall());
-        u64::try_from(deadline.as_millis()).unwrap_or(0)
-    }
-}
-
-/// 32 hexadecimal digits of a SHA-256 over the parts, each after its length.
-fn digest(parts: &[&[u8]]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hex(&hash.finalize()[..16])
 }

@@ -184,3 +184,45 @@ fn warn_of_strays(settings: &BTreeMap<String, PluginSettings>, files: &[(String,
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::tests::guest::Guest;
+    use crate::plugin::tests::host;
+
+    #[tokio::test]
+    async fn one_bad_file_does_not_keep_the_others_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+        write("good.wasm", &Guest::new().bytes());
+        write("other.wasm", &Guest::new().bytes());
+        write("big.wasm", &[0; 100]);
+        write("a__b.wasm", &Guest::new().bytes());
+        write("text.txt", b"no plugin");
+        std::fs::create_dir(folder.path().join("dir.wasm")).unwrap();
+        let mut small = PluginSettings::default();
+        small.limits.component_bytes = 99;
+        let settings = BTreeMap::from([("big".to_owned(), small)]);
+
+        let registry = ToolRegistry::load_dir(&host(), folder.path(), &settings).await.unwrap();
+
+        let loaded: Vec<&str> = registry.plugins().iter().map(|plugin| plugin.id()).collect();
+        assert_eq!(loaded, ["good", "other"]);
+        let failed: Vec<&str> = registry.failed().iter().map(|failed| failed.id.as_str()).collect();
+        assert_eq!(failed, ["a__b", "big", "dir"]);
+        for failed in registry.failed() {
+            let folder = folder.path().display().to_string();
+            assert!(!failed.reason.contains(&folder), "{}", failed.reason);
+        }
+        let (plugin, spec) = registry.get(&"good__act".parse().unwrap()).unwrap();
+        assert_eq!((plugin.id(), spec.name.tool()), ("good", "act"));
+        assert!(registry.get(&"good__other".parse().unwrap()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_missing_folder_is_an_error_and_not_an_empty_registry() {
+        let missing = Path::new("/nonexistent/plugins");
+        assert!(ToolRegistry::load_dir(&host(), missing, &BTreeMap::new()).await.is_err());
+    }
+}

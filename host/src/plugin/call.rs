@@ -16,9 +16,11 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::bindings::exports::holdfast::plugin::tools::{CallContext, Failure, Outcome, Tool};
 use super::bindings::holdfast::plugin::types::{Host as Types, Part};
 use super::bindings::{FullPlugin, FullPluginPre};
-use super::limits::{Growth, Limits, Meter, Metered};
+use super::limits::Limits;
 use super::log::GuestLog;
+use super::meter::{Growth, Meter, Metered};
 use super::wasi;
+use crate::clock::Clock;
 use crate::id::{RunId, SessionId};
 use crate::session::Owner;
 use crate::store::Store;
@@ -86,6 +88,7 @@ pub(super) enum Stopped {
 /// One use of a plugin.
 pub(super) struct Instance {
     pub(super) plugin: Arc<str>,
+    pub(super) clock: Clock,
     pub(super) limits: Arc<Limits>,
     pub(super) meter: Arc<Meter>,
     pub(super) call: Option<CallIdentity>,
@@ -130,7 +133,7 @@ impl Instance {
             meter: Arc::clone(&self.meter),
         });
         CallState {
-            wasi: wasi::context(&self.limits, &log),
+            wasi: wasi::context(&self.limits, &log, self.clock),
             resources: wasi::table(&self.limits),
             growth: Growth::new(Arc::clone(&self.limits), Arc::clone(&self.meter)),
             limits: self.limits,

@@ -1,7 +1,7 @@
 //! From what `describe` answered to tool specifications: names, texts and schemas, all guest-controlled.
 
 use super::bindings::exports::holdfast::plugin::tools as wit;
-use super::schema::{Schema, SchemaError};
+use super::schema::{PatternBudget, Schema, SchemaError};
 use crate::tool::{Annotations, ToolName, ToolNameError, ToolSpec};
 
 const MAX_TOOLS: usize = 128;
@@ -39,9 +39,10 @@ pub(super) fn specs(
     if tools.is_empty() || tools.len() > MAX_TOOLS {
         return Err(DescribeError::Count(tools.len()));
     }
+    let mut budget = PatternBudget::default();
     let (mut specs, mut checks) = (Vec::<ToolSpec>::new(), Vec::new());
     for tool in tools {
-        let (spec, check) = spec(plugin, tool)?;
+        let (spec, check) = spec(plugin, tool, &mut budget)?;
         if specs.iter().any(|other| other.name == spec.name) {
             return Err(DescribeError::Twice(spec.name));
         }
@@ -51,7 +52,11 @@ pub(super) fn specs(
     Ok((specs, checks))
 }
 
-fn spec(plugin: &str, tool: wit::Tool) -> Result<(ToolSpec, Checks), DescribeError> {
+fn spec(
+    plugin: &str,
+    tool: wit::Tool,
+    budget: &mut PatternBudget,
+) -> Result<(ToolSpec, Checks), DescribeError> {
     let name = ToolName::new(plugin, &tool.name)?;
     let title = tool.annotations.title.as_ref().map_or(0, String::len);
     let description = tool.description.trim();
@@ -59,10 +64,10 @@ fn spec(plugin: &str, tool: wit::Tool) -> Result<(ToolSpec, Checks), DescribeErr
         return Err(DescribeError::Text(name));
     }
     let refused = |which, error| DescribeError::Schema { tool: name.clone(), which, error };
-    let input = Schema::of_arguments(&tool.input_schema).map_err(|error| refused("input", error))?;
+    let input = Schema::of_arguments(&tool.input_schema, budget).map_err(|error| refused("input", error))?;
     let output = tool
         .output_schema
-        .map(|text| Schema::of_output(&text))
+        .map(|text| Schema::of_output(&text, budget))
         .transpose()
         .map_err(|error| refused("output", error))?;
     let spec = ToolSpec {

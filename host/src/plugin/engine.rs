@@ -147,3 +147,38 @@ impl Drop for GuestThreads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_a_private_directory_holds_compiled_code() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("cache");
+        assert!(private_directory(&directory).is_ok(), "it is made");
+        assert!(private_directory(&directory).is_ok(), "and used again");
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(&directory, &link).unwrap();
+        assert!(private_directory(&link).is_err());
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(private_directory(&directory).is_err());
+        assert!(open_cache(&directory).is_none());
+    }
+
+    #[test]
+    fn the_ticker_ends_with_its_engine() {
+        let engine = engine(None).unwrap();
+        let ticker = Ticker::start(&engine).unwrap();
+        assert!(ticker.alive());
+        let latest = Arc::downgrade(&ticker.latest);
+        drop((engine, ticker));
+        let started = Instant::now();
+        while latest.strong_count() > 0 {
+            assert!(started.elapsed() < Duration::from_secs(5));
+            std::thread::yield_now();
+        }
+    }
+}

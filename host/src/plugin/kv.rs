@@ -195,3 +195,76 @@ fn check_text(key: &str) -> Result<(), wit::Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::id::{OrgId, RunId, SessionId, UserId};
+    use crate::plugin::tests::memory_store::MemoryStore;
+    use crate::session::Owner;
+
+    fn call(store: &Arc<dyn Store>, org: &str, user: &str, session: &str) -> CallIdentity {
+        CallIdentity {
+            run: RunId::from("run"),
+            session: SessionId::from(session),
+            owner: Owner { org: OrgId::from(org), user: UserId::from(user) },
+            cancelled: CancellationToken::new(),
+            store: Arc::clone(store),
+            home: tokio::runtime::Handle::current(),
+        }
+    }
+
+    fn values<'a>(plugin: &'a str, limits: &'a Limits, call: &'a CallIdentity) -> Values<'a> {
+        Values { plugin, limits, call: Some(call) }
+    }
+
+    #[tokio::test]
+    async fn nobody_sees_another_ones_values() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let limits = Limits::default();
+        let ann = call(&store, "acme", "ann", "s1");
+        let scopes = [wit::Scope::Plugin, wit::Scope::User, wit::Scope::Session];
+        for scope in scopes {
+            let put = values("notes", &limits, &ann).put(scope, "k".to_owned(), vec![1], Some(0));
+            assert_eq!(put.await, Ok(1));
+        }
+        let seen = async |plugin: &str, org: &str, user: &str, session: &str| {
+            let call = call(&store, org, user, session);
+            let mut seen = Vec::new();
+            for scope in scopes {
+                let entry = values(plugin, &limits, &call).get(scope, "k".to_owned()).await;
+                seen.push(entry.unwrap().is_some());
+            }
+            seen
+        };
+        assert_eq!(seen("notes", "acme", "ann", "s1").await, [true, true, true]);
+        assert_eq!(seen("notes", "acme", "ann", "s2").await, [true, true, false]);
+        assert_eq!(seen("notes", "acme", "bob", "s2").await, [true, false, false]);
+        assert_eq!(seen("notes", "evil", "ann", "s2").await, [false, false, false]);
+        assert_eq!(seen("other", "acme", "ann", "s1").await, [false, false, false]);
+    }
+
+    #[tokio::test]
+    async fn refusals_are_the_guests_to_read() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let limits = Limits { kv_bytes: 10, ..Limits::default() };
+        let ann = call(&store, "acme", "ann", "s1");
+        let values = values("notes", &limits, &ann);
+        let put = |key: &str, bytes: usize, expected| {
+            values.put(wit::Scope::User, key.to_owned(), vec![0; bytes], expected)
+        };
+        assert_eq!(put("k", 1, Some(3)).await, Err(wit::Error::Conflict(0)));
+        assert!(matches!(put("k", 11, None).await, Err(wit::Error::QuotaExceeded(_))));
+        assert!(matches!(put("k", 70_000, None).await, Err(wit::Error::QuotaExceeded(_))));
+        for key in ["", "a\nb", &"x".repeat(513)] {
+            assert!(matches!(put(key, 1, None).await, Err(wit::Error::InvalidKey(_))));
+        }
+        let deleted = values.delete(wit::Scope::User, "k".to_owned(), None).await;
+        assert_eq!(deleted, Err(wit::Error::Failed(BROKEN.to_owned())));
+        let describing = Values { call: None, ..values };
+        let denied = describing.get(wit::Scope::User, "k".to_owned()).await;
+        assert_eq!(denied, Err(not_while_describing()));
+    }
+}

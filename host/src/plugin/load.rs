@@ -4,6 +4,7 @@
 //! acceptable, and nothing of it runs before it is compiled and linked.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -15,13 +16,15 @@ use super::bindings::FullPluginPre;
 use super::bindings::exports::holdfast::plugin::tools::Tool;
 use super::bindings::holdfast::plugin::kv;
 use super::call::{Answer, CallState, Instance, Question};
-use super::describe::{self, DescribeError};
+use super::describe::{self, Checks, DescribeError};
 use super::inspect::{Names, inspect};
-use super::limits::{Limits, Meter};
+use super::limits::Limits;
 use super::log::escaped;
+use super::meter::Meter;
 use super::outcome::Ended;
 use super::{Grants, Loaded, Plugin, PluginSettings, Shared};
-use crate::tool::{OutcomeKind, ToolNameError, check_name_part, hex};
+use crate::clock::Clock;
+use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part, hex};
 
 /// A Python interpreter takes about 7 s on two cores.
 const COMPILE_TIME: Duration = Duration::from_mins(2);
@@ -84,7 +87,7 @@ pub(super) async fn load(
     let compiled = compile(shared, id, bytes, &settings.grants).await?;
     let pre = link(shared, &compiled.component, &settings.grants)?;
     let tools = describe_twice(shared, id, &pre, &settings.limits).await?;
-    let (specs, checks) = describe::specs(id, tools)?;
+    let (specs, checks) = check_tools(shared, id, tools).await?;
     let limits = settings.limits.clone();
     Ok(Plugin(Arc::new(Loaded {
         id: Arc::from(id),
@@ -173,12 +176,19 @@ async fn describe_twice(
         output_bytes: DESCRIBE_BYTES,
         ..limits.clone()
     });
-    let first = describe(shared, id, pre, &limits).await?;
-    let second = describe(shared, id, pre, &limits).await?;
+    let first = describe(shared, id, pre, &limits, shared.clock.clone()).await?;
+    let second = describe(shared, id, pre, &limits, later(&shared.clock)).await?;
     if first != second {
         return Err(LoadError::DescribeChanged);
     }
     Ok(first)
+}
+
+/// The guest's clock of the second time: an answer that depends on the time differs for sure, not only if
+/// the two calls happen to fall into different milliseconds.
+fn later(clock: &Clock) -> Clock {
+    let later = clock.now().plus(Duration::from_millis(90_061_001));
+    Clock::Manual(Arc::new(AtomicI64::new(later.as_millis())))
 }
 
 async fn describe(
@@ -186,10 +196,16 @@ async fn describe(
     id: &str,
     pre: &FullPluginPre<CallState>,
     limits: &Arc<Limits>,
+    clock: Clock,
 ) -> Result<Vec<Tool>, LoadError> {
     let meter = Arc::new(Meter::default());
-    let instance =
-        Instance { plugin: Arc::from(id), limits: Arc::clone(limits), meter: Arc::clone(&meter), call: None };
+    let instance = Instance {
+        plugin: Arc::from(id),
+        clock,
+        limits: Arc::clone(limits),
+        meter: Arc::clone(&meter),
+        call: None,
+    };
     let (engine, pre) = (shared.engine.clone(), pre.clone());
     let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;
     let asking = threads.spawn(async move { instance.ask(&engine, &pre, Question::Describe).await });
@@ -201,10 +217,25 @@ async fn describe(
     }
 }
 
+/// Compiling schemas takes CPU as well.
+async fn check_tools(
+    shared: &Shared,
+    id: &str,
+    tools: Vec<Tool>,
+) -> Result<(Vec<ToolSpec>, Vec<Checks>), LoadError> {
+    let id = id.to_owned();
+    let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;
+    match threads.spawn_blocking(move || describe::specs(&id, tools)).await {
+        Ok(checked) => Ok(checked?),
+        Err(error) => Err(LoadError::Describe(error.to_string())),
+    }
+}
+
 fn in_words(ended: &Ended) -> String {
     let what = match &ended.kind {
-        OutcomeKind::Limit { limit } => format!("it reached its limit on {limit}"),
+        OutcomeKind::Limit { limit } => format!("it reached a limit: {limit}"),
         OutcomeKind::Trap { trap } => format!("it crashed ({trap})"),
+        OutcomeKind::HostFault => "it could not be started".to_owned(),
         _ => "its answer could not be read".to_owned(),
     };
     match &ended.reason {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::bindings::holdfast::plugin::log as wit;
 use super::call::CallState;
-use super::limits::{Limits, Meter};
+use super::limits::Limits;
+use super::meter::Meter;
 use crate::id::RunId;
 
 pub(super) use wit::Level;

@@ -1,29 +1,28 @@
-//! From how a call ended to what the model reads and what the operator's log says.
-//!
-//! The model gets one short sentence without host detail. The operator gets the reason, the plugin, the
-//! run, and the setting that would allow it.
+//! From how a call ended to what the model reads: one short sentence without host detail, or the guest's
+//! own words. The reason behind it is kept beside it for the operator (`report.rs`).
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
+use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::bindings::exports::holdfast::plugin::tools::{Failure, Outcome};
 use super::bindings::holdfast::plugin::types::{Output, Part};
 use super::call::{MAX_PARTS, Stopped};
-use super::limits::{LimitReached, Limits, Meter, setting};
+use super::limits::Limits;
 use super::log::escaped;
+use super::meter::{LimitReached, Meter};
 use super::schema::Schema;
-use crate::id::RunId;
-use crate::tool::{Limit, OutcomeKind, ToolName, ToolOutcome};
+use crate::tool::{Limit, OutcomeKind, ToolOutcome};
 
 /// Longest failure message, code and media type that are passed on.
 const MAX_MESSAGE: usize = 4 << 10;
 const MAX_CODE: usize = 64;
 const MAX_MIME: usize = 100;
 /// Longest reason in the operator's log: guests put names into traces.
-const MAX_REASON: usize = 2 << 10;
+const MAX_REASON: usize = 1 << 10;
 
 /// A call that ended. `reason` is for the operator only.
 #[derive(Debug)]
@@ -39,13 +38,13 @@ impl Ended {
         Self { kind, text: text.into(), structured: None, reason: None }
     }
 
-    pub(super) fn because(mut self, reason: impl Into<String>) -> Self {
+    fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
     }
 
     pub(super) fn limit(limit: Limit) -> Self {
-        let text = format!("The tool was stopped: it reached its limit on {limit}.");
+        let text = format!("The tool was stopped because it reached a limit: {limit}.");
         Self::of(OutcomeKind::Limit { limit }, text)
     }
 
@@ -96,35 +95,6 @@ impl Ended {
         }
     }
 
-    /// Tells the operator, where it is not the guest's ordinary business.
-    pub(super) fn report(&self, tool: &ToolName, run: &RunId) {
-        let plugin = tool.plugin();
-        let reason = self.reason.as_deref().unwrap_or("");
-        match &self.kind {
-            OutcomeKind::Ok
-            | OutcomeKind::ToolError
-            | OutcomeKind::GuestFailure { .. }
-            | OutcomeKind::InvalidArgs
-            | OutcomeKind::Rejected
-            | OutcomeKind::Cancelled => {}
-            OutcomeKind::Limit { limit } => {
-                let setting = setting(*limit).map(|name| format!("plugins.{plugin}.limits.{name}"));
-                tracing::warn!(plugin.id = plugin, tool = tool.tool(), run.id = %run, limit = %limit, setting, reason,
-                    "a plugin ran into a limit");
-            }
-            OutcomeKind::HostFault => {
-                tracing::error!(plugin.id = plugin, tool = tool.tool(), run.id = %run, reason, "a plugin could not be run");
-            }
-            OutcomeKind::Trap { trap } => {
-                tracing::warn!(plugin.id = plugin, tool = tool.tool(), run.id = %run, trap, reason, "a plugin crashed");
-            }
-            OutcomeKind::InvalidOutput | OutcomeKind::Denied { .. } | OutcomeKind::Unavailable => {
-                tracing::warn!(plugin.id = plugin, tool = tool.tool(), run.id = %run, kind = ?self.kind, reason,
-                    "a plugin's call came to nothing");
-            }
-        }
-    }
-
     pub(super) fn into_outcome(self, meter: &Meter) -> ToolOutcome {
         ToolOutcome { kind: self.kind, text: self.text, structured: self.structured, usage: meter.usage() }
     }
@@ -144,8 +114,7 @@ fn crashed(error: &wasmtime::Error, meter: &Meter) -> Option<Ended> {
         return Some(Ended::limit(limit).because(reason(error)));
     }
     let in_guest = error.downcast_ref::<WasmBacktrace>().is_some();
-    if transfer_exhausted(error) {
-        let limit = if in_guest { Limit::HostCallBytes } else { Limit::Output };
+    if let Some(limit) = wasmtimes_limit(error, in_guest) {
         return Some(Ended::limit(limit));
     }
     if let Some(trap) = trap {
@@ -158,9 +127,14 @@ fn crashed(error: &wasmtime::Error, meter: &Meter) -> Option<Ended> {
     in_guest.then(|| Ended::trap("host-call", reason(error)))
 }
 
-/// wasmtime keeps the error's type to itself.
-fn transfer_exhausted(error: &wasmtime::Error) -> bool {
-    error.root_cause().to_string().contains("fuel allocated for hostcalls")
+/// Limits that wasmtime checks for us. It keeps the types of two of the errors to itself.
+fn wasmtimes_limit(error: &wasmtime::Error, in_guest: bool) -> Option<Limit> {
+    let text = error.root_cause().to_string();
+    if text.contains("fuel allocated for hostcalls") {
+        return Some(if in_guest { Limit::HostCallBytes } else { Limit::Output });
+    }
+    let full = matches!(error.downcast_ref(), Some(ResourceTableError::Full));
+    (full || text.contains("store handle limit exceeded")).then_some(Limit::Instances)
 }
 
 fn trap_name(trap: Trap) -> &'static str {
@@ -185,8 +159,14 @@ fn trap_name(trap: Trap) -> &'static str {
     }
 }
 
+/// The cause, then the rest of the chain: a guest's stack, which may be cut.
 fn reason(error: &wasmtime::Error) -> String {
-    escaped(&format!("{error:#}"), MAX_REASON)
+    let cause = error.root_cause().to_string();
+    let rest: Vec<String> = error.chain().map(ToString::to_string).filter(|text| *text != cause).collect();
+    if rest.is_empty() {
+        return escaped(&cause, MAX_REASON);
+    }
+    escaped(&format!("{cause} ({})", rest.join(": ")), MAX_REASON)
 }
 
 fn done(output: Output, schema: Option<&Schema>, limits: &Limits, meter: &Meter) -> Ended {

@@ -2,8 +2,8 @@
 //! touches nothing but memory.
 //!
 //! Hostile schemas are the point here. References must be local and must not recurse, and the schema with
-//! all its references written out must be small: this bounds the time that one validation can take.
-//! Patterns run on a regex engine that is linear in its input.
+//! all its references written out must be small: together with the value's size this bounds the time that
+//! one validation can take. Patterns run on a regex engine that is linear in its input, and are counted.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,20 @@ const MAX_BYTES: usize = 64 << 10;
 const MAX_NODES: u64 = 10_000;
 /// Deepest nesting of such a schema: validators recurse.
 const MAX_DEPTH: u64 = 150;
+/// Of one compiled pattern. `\w{1,64}`, which means all of Unicode, takes about half of it.
 const MAX_REGEX_BYTES: usize = 1 << 20;
+/// Most nodes of a schema times weight of a value: about a second.
+const MAX_WORK: u64 = 100_000_000;
+
+/// How many patterns a plugin's schemas may still have, references written out. Each may take
+/// [`MAX_REGEX_BYTES`] of the host for as long as the plugin is loaded.
+pub(super) struct PatternBudget(u64);
+
+impl Default for PatternBudget {
+    fn default() -> Self {
+        Self(128)
+    }
+}
 
 /// Why a schema is refused; each reads after "its schema".
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +49,8 @@ pub enum SchemaError {
     Recursive(String),
     #[error("is too large once its references are written out ({MAX_NODES} nodes, {MAX_DEPTH} levels)")]
     TooLarge,
+    #[error("has too many patterns: a plugin may have 128 in all its schemas")]
+    Patterns,
     #[error("is not a valid JSON Schema: {0}")]
     Invalid(String),
 }
@@ -45,19 +60,20 @@ pub enum SchemaError {
 pub(super) struct Schema {
     pub(super) value: Value,
     validator: Validator,
+    nodes: u64,
 }
 
 impl Schema {
     /// A schema of arguments: the top must be an object.
-    pub(super) fn of_arguments(text: &str) -> Result<Self, SchemaError> {
-        let schema = Self::of_output(text)?;
+    pub(super) fn of_arguments(text: &str, budget: &mut PatternBudget) -> Result<Self, SchemaError> {
+        let schema = Self::of_output(text, budget)?;
         if schema.value.get("type") != Some(&Value::from("object")) {
             return Err(SchemaError::NotAnObject);
         }
         Ok(schema)
     }
 
-    pub(super) fn of_output(text: &str) -> Result<Self, SchemaError> {
+    pub(super) fn of_output(text: &str, budget: &mut PatternBudget) -> Result<Self, SchemaError> {
         if text.len() > MAX_BYTES {
             return Err(SchemaError::TooBig(text.len()));
         }
@@ -69,17 +85,25 @@ impl Schema {
         if size.nodes > MAX_NODES || size.depth > MAX_DEPTH {
             return Err(SchemaError::TooLarge);
         }
+        budget.0 = budget.0.checked_sub(size.patterns).ok_or(SchemaError::Patterns)?;
         let patterns = PatternOptions::regex().size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES);
         let validator = jsonschema::options()
             .offline()
             .with_pattern_options(patterns)
             .build(&value)
             .map_err(|error| SchemaError::Invalid(escaped(&error.to_string(), 300)))?;
-        Ok(Self { value, validator })
+        Ok(Self { value, validator, nodes: size.nodes })
     }
 
     /// What is wrong with a value: one line for each of the first `most` problems.
     pub(super) fn problems(&self, value: &Value, most: usize) -> Vec<String> {
+        if self.nodes.saturating_mul(weight(value)) > MAX_WORK {
+            return vec!["top level: the value is too large to be checked against the schema".to_owned()];
+        }
+        // The iterator below may collect every problem there is before it gives out the first.
+        if self.validator.is_valid(value) {
+            return Vec::new();
+        }
         let problem = |error: jsonschema::ValidationError<'_>| {
             let pointer = escaped(error.instance_path().as_str(), 200);
             let place = if pointer.is_empty() { "top level" } else { &pointer };
@@ -102,6 +126,7 @@ struct Expansion<'a> {
 struct Size {
     nodes: u64,
     depth: u64,
+    patterns: u64,
 }
 
 impl<'a> Expansion<'a> {
@@ -121,10 +146,11 @@ impl<'a> Expansion<'a> {
             return Err(SchemaError::TooLarge);
         }
         self.sizes.insert(node, None);
-        let mut size = Size { nodes: 1, depth: 0 };
+        let mut size = Size { nodes: 1, depth: 0, patterns: patterns(node) };
         let mut add = |part: Size| {
             size.nodes = size.nodes.saturating_add(part.nodes);
             size.depth = size.depth.max(part.depth);
+            size.patterns = size.patterns.saturating_add(part.patterns);
         };
         match node {
             Value::Object(members) => {
@@ -181,6 +207,26 @@ impl<'a> Expansion<'a> {
     }
 }
 
+/// Patterns of one schema object, its parts not included.
+fn patterns(node: &Value) -> u64 {
+    let one = node.get("pattern").is_some_and(Value::is_string);
+    let more = node.get("patternProperties").and_then(Value::as_object);
+    u64::from(one) + more.map_or(0, |patterns| patterns.len() as u64)
+}
+
+/// The size of a value as a validator sees it: its nodes, and the text that patterns run over.
+fn weight(value: &Value) -> u64 {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
+        Value::String(text) => 1 + text.len() as u64 / 16,
+        Value::Array(items) => 1 + items.iter().map(weight).sum::<u64>(),
+        Value::Object(members) => {
+            let member = |(key, value): (&String, &Value)| 1 + key.len() as u64 / 16 + weight(value);
+            1 + members.iter().map(member).sum::<u64>()
+        }
+    }
+}
+
 fn uses_draft_4(root: &Value) -> bool {
     root.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains("draft-04"))
 }
@@ -195,8 +241,12 @@ mod tests {
 
     use super::*;
 
+    fn parsed(schema: &Value) -> Result<Schema, SchemaError> {
+        Schema::of_arguments(&schema.to_string(), &mut PatternBudget::default())
+    }
+
     fn refusal(schema: &Value) -> String {
-        match Schema::of_arguments(&schema.to_string()) {
+        match parsed(schema) {
             Ok(_) => "accepted".to_owned(),
             Err(error) => error.to_string(),
         }
@@ -205,7 +255,7 @@ mod tests {
     #[test]
     fn problems_name_their_place() {
         let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["m"]});
-        let schema = Schema::of_arguments(&schema.to_string()).unwrap();
+        let schema = parsed(&schema).unwrap();
         let mut problems = schema.problems(&json!({"n": "x"}), 5);
         problems.sort();
         assert_eq!(
@@ -240,7 +290,7 @@ mod tests {
     #[test]
     fn a_catastrophic_pattern_is_quick_or_refused() {
         let schema = json!({"type": "object", "properties": {"x": {"type": "string", "pattern": "^(a+)+$"}}});
-        let schema = Schema::of_arguments(&schema.to_string()).unwrap();
+        let schema = parsed(&schema).unwrap();
         assert_eq!(schema.problems(&json!({"x": "a".repeat(50_000) + "!"}), 5).len(), 1);
         let look = json!({"type": "object", "properties": {"x": {"pattern": "(?=(a+)+)b"}}});
         assert!(refusal(&look).contains("not a valid JSON Schema"));
@@ -254,6 +304,17 @@ mod tests {
         assert!(refusal(&json!({"type": "objet"})).contains("not a valid JSON Schema"));
         let big = json!({"type": "object", "description": "x".repeat(70_000)});
         assert!(refusal(&big).contains("the most is"));
-        assert!(Schema::of_arguments(&"[".repeat(1000)).is_err());
+        assert!(Schema::of_output(&"[".repeat(1000), &mut PatternBudget::default()).is_err());
+    }
+
+    #[test]
+    fn work_and_patterns_are_bounded() {
+        let many: Vec<Value> = (0..200).map(|n| json!({"pattern": format!("a{n}")})).collect();
+        assert!(refusal(&json!({"type": "object", "allOf": many})).contains("too many patterns"));
+        let parts: Vec<Value> = (0..2000).map(|_| json!({"minProperties": 1})).collect();
+        let schema = parsed(&json!({"type": "object", "allOf": parts})).unwrap();
+        assert!(schema.problems(&json!({"x": "small"}), 1).is_empty());
+        let large = json!({"x": vec![0; 500_000]});
+        assert!(schema.problems(&large, 1)[0].contains("too large"));
     }
 }

@@ -1,7 +1,7 @@
 //! Guests made of a few lines of WAT, each misbehaving in its own way.
 
-mod guest;
-mod memory_store;
+pub(crate) mod guest;
+pub(super) mod memory_store;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::id::{CallId, OrgId, RunId, SessionId, UserId};
 use crate::session::Owner;
 use crate::tool::{Limit, OutcomeKind, ToolName, ToolOutcome};
 
-fn host() -> PluginHost {
+pub(crate) fn host() -> PluginHost {
     PluginHost::new(Arc::new(MemoryStore::default()), Clock::manual(), None).unwrap()
 }
 
@@ -99,7 +99,7 @@ async fn what_is_no_plugin_is_refused_with_a_hint() {
     let load = async |text: &str| {
         let bytes = wat::parse_str(text).unwrap();
         let loaded = host().load("test", bytes, &PluginSettings::default()).await;
-        loaded.err().unwrap().to_string()
+        loaded.unwrap_err().to_string()
     };
     assert!(load("(module)").await.contains("core WebAssembly module"));
     assert!(load("(component)").await.contains("it exports: nothing"));
@@ -111,11 +111,11 @@ async fn what_is_no_plugin_is_refused_with_a_hint() {
     assert!(load(empty).await.contains("other types"));
 
     let settings = with_limits(|limits| limits.component_bytes = 10);
-    let error = host().load("test", vec![0; 11], &settings).await.err().unwrap();
+    let error = host().load("test", vec![0; 11], &settings).await.unwrap_err();
     assert!(error.to_string().contains("component_bytes"));
-    let error = host().load("a__b", vec![], &settings).await.err().unwrap();
+    let error = host().load("a__b", vec![], &settings).await.unwrap_err();
     assert!(error.to_string().contains("not a legal name"));
-    let error = host().load("test", vec![0; 5], &settings).await.err().unwrap();
+    let error = host().load("test", vec![0; 5], &settings).await.unwrap_err();
     assert!(error.to_string().contains("not a WebAssembly component"));
 }
 
@@ -154,13 +154,15 @@ async fn bad_descriptions_are_refused() {
     assert!(described(&many).await.contains("lists 129 tools"));
     let long = format!(r#"{{"type":"object","title":"{}"}}"#, "x".repeat(70_000));
     assert!(described(&[("a", &long)]).await.contains("the most is 65536"));
+    let dated = Guest::new().describe("(call $telling-time)");
+    assert!(refusal(&dated).await.contains("differently"), "{}", refusal(&dated).await);
     let changing = Guest::new().describe("(call $changing)");
     assert!(refusal(&changing).await.contains("differently"), "{}", refusal(&changing).await);
     assert!(refusal(&Guest::new().describe("(unreachable)")).await.contains("it crashed (unreachable)"));
     let slow = Guest::new().describe("(loop $l (br $l)) (unreachable)");
-    assert!(refusal(&slow).await.contains("limit on CPU time"));
+    assert!(refusal(&slow).await.contains("CPU time"));
     let slow = Guest::new().start("(loop $l (br $l))");
-    assert!(refusal(&slow).await.contains("limit on CPU time"));
+    assert!(refusal(&slow).await.contains("CPU time"));
 }
 
 #[tokio::test]
@@ -180,6 +182,25 @@ async fn a_loop_ends_at_its_cpu_limit_and_disturbs_nobody() {
     assert_eq!(outcome.kind, limit(Limit::Cpu));
     assert!((250..1000).contains(&outcome.usage.cpu_ms), "{:?}", outcome.usage);
     assert!(ticks > 30, "the neighbour came to run {ticks} times only");
+}
+
+#[tokio::test]
+async fn a_good_plugin_answers_beside_many_bad_ones() {
+    let host = host();
+    let looping = Guest::new().call("(loop $l (br $l)) (unreachable)").bytes();
+    let settings = with_limits(|limits| limits.cpu_ms = 60_000);
+    let bad = host.load("test", looping, &settings).await.unwrap();
+    let good = host.load("test", Guest::new().bytes(), &settings).await.unwrap();
+    let mut bad_calls = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let bad = bad.clone();
+        bad_calls.spawn(async move { call(&bad).await });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let started = Instant::now();
+    assert_eq!(call(&good).await.kind, OutcomeKind::Ok);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    bad_calls.shutdown().await;
 }
 
 #[tokio::test]
@@ -233,12 +254,14 @@ async fn a_busy_plugin_answers_in_the_end() {
 }
 
 #[tokio::test]
-async fn memory_and_tables_are_bounded() {
+async fn memory_tables_and_handles_are_bounded() {
     let grow =
         "(if (i32.eq (memory.grow (i32.const 2000)) (i32.const -1)) (then (unreachable))) (unreachable)";
     assert_eq!(outcome(&Guest::new().call(grow)).await.kind, limit(Limit::Memory));
     let grow = "(drop (table.grow $t (ref.null func) (i32.const 1000000))) (unreachable)";
     assert_eq!(outcome(&Guest::new().call(grow)).await.kind, limit(Limit::Tables));
+    let hoard = "(loop $l (drop (call $resource (i32.const 1))) (br $l)) (unreachable)";
+    assert_eq!(outcome(&Guest::new().call(hoard)).await.kind, limit(Limit::Instances));
     // A guest that copes with the refusal is fine.
     let grow = "(drop (memory.grow (i32.const 2000))) (call $done)";
     assert_eq!(outcome(&Guest::new().call(grow)).await.kind, OutcomeKind::Ok);

@@ -5,16 +5,18 @@
 //! real. stdout and stderr become log lines.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::{WasiCtx, async_trait};
+use wasmtime_wasi::{HostWallClock, WasiCtx, async_trait};
 
 use super::limits::Limits;
 use super::log::{GuestLog, Level};
+use crate::clock::Clock;
 
 /// The interfaces of `wasi:…@0.2.x` that the base offers.
 const INTERFACES: [&str; 27] = [
@@ -60,11 +62,12 @@ pub(super) fn is_base(import: &str) -> bool {
 const CHUNK: usize = 64 << 10;
 const MAX_RANDOM: u64 = 1 << 20;
 
-pub(super) fn context(limits: &Limits, log: &Arc<GuestLog>) -> WasiCtx {
+pub(super) fn context(limits: &Limits, log: &Arc<GuestLog>, clock: Clock) -> WasiCtx {
     WasiCtx::builder()
         .stdout(LogStream::new(log, limits, Level::Info))
         .stderr(LogStream::new(log, limits, Level::Warn))
         .max_random_size(MAX_RANDOM)
+        .wall_clock(WallClock(clock))
         // The rest are the crate's defaults, written down because isolation rests on them.
         .allow_tcp(false)
         .allow_udp(false)
@@ -77,6 +80,19 @@ pub(super) fn table(limits: &Limits) -> ResourceTable {
     let mut table = ResourceTable::new();
     table.set_max_capacity(usize::try_from(limits.resources).unwrap_or(usize::MAX));
     table
+}
+
+/// The host's clock, to the millisecond.
+struct WallClock(Clock);
+
+impl HostWallClock for WallClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.now().as_millis()).unwrap_or(0))
+    }
 }
 
 /// stdout or stderr, cut into log lines.

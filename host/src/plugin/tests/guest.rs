@@ -5,7 +5,7 @@
 
 const TOOLS: usize = 4096;
 
-pub(super) struct Guest {
+pub(crate) struct Guest {
     /// Of `describe`; leaves the address of a list of tools.
     describe: String,
     /// Of `call`; leaves the address of a result.
@@ -19,7 +19,7 @@ pub(super) struct Guest {
 
 impl Guest {
     /// One tool `act` that takes an integer `n` and answers "done".
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let schema = r#"{"type":"object","properties":{"n":{"type":"integer"}}}"#;
         Self {
             describe: "(i32.const 160)".to_owned(),
@@ -63,20 +63,28 @@ impl Guest {
         self
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         wat::parse_str(self.wat()).unwrap()
     }
 
     fn wat(&self) -> String {
         let optional = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
         let random = self.describe.contains("$changing");
-        let unused: String =
-            self.imports.iter().map(|name| format!("(import \"{name}\" (instance))\n")).collect();
-        WAT.replace("{unused}", &unused)
+        let clock = self.describe.contains("$telling-time");
+        let unused: Vec<String> =
+            self.imports.iter().map(|name| format!("(import \"{name}\" (instance))")).collect();
+        WAT.replace("{unused}", &unused.join("\n"))
             .replace("{log-import}", &optional(self.logs, LOG_IMPORT))
             .replace("{log-name}", "holdfast:plugin/log@0.1.0")
             .replace("{random-import}", &optional(random, RANDOM_IMPORT))
             .replace("{random-name}", "wasi:random/random@0.2.6")
+            .replace("{clock-import}", &optional(clock, CLOCK_IMPORT))
+            .replace("{clock-name}", "wasi:clocks/wall-clock@0.2.6")
+            .replace("{with-clock}", &optional(clock, "(with \"clock\" (instance $clock))"))
+            .replace("{inner-clock}", &optional(clock, &CLOCK_IMPORT.replace("{clock-name}", "clock")))
+            .replace("{lower-clock}", &optional(clock, LOWER_CLOCK))
+            .replace("{env-clock}", &optional(clock, "(export \"clock\" (func $clock-core))"))
+            .replace("{core-clock}", &optional(clock, CORE_CLOCK))
             .replace("{with-log}", &optional(self.logs, "(with \"log\" (instance $log))"))
             .replace("{with-random}", &optional(random, "(with \"random\" (instance $random))"))
             .replace("{inner-log}", &optional(self.logs, &LOG_IMPORT.replace("{log-name}", "log")))
@@ -111,7 +119,10 @@ impl Guest {
             // No output schema, no title, all hints false.
             records.extend([0; 32]);
         }
-        let escape = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\{byte:02x}")).collect() };
+        let escape = |bytes: &[u8]| -> String {
+            let bytes: Vec<String> = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
+            bytes.concat()
+        };
         let list: Vec<u8> = [TOOLS, self.tools.len()]
             .iter()
             .flat_map(|word| u32::try_from(*word).unwrap().to_le_bytes())
@@ -134,6 +145,23 @@ const LOG_IMPORT: &str = r#"
 const RANDOM_IMPORT: &str = r#"
     (import "{random-name}" (instance $random (export "get-random-u64" (func (result u64)))))"#;
 
+const CLOCK_IMPORT: &str = r#"
+    (import "{clock-name}" (instance $clock
+        (type $d (record (field "seconds" u64) (field "nanoseconds" u32)))
+        (export "datetime" (type $datetime (eq $d)))
+        (export "now" (func (result $datetime)))))"#;
+
+const LOWER_CLOCK: &str = r#"
+    (core func $clock-core (canon lower (func $clock "now") (memory (core memory $mem "memory"))))"#;
+
+const CORE_CLOCK: &str = r#"
+    (import "env" "clock" (func $clock (param i32)))
+    (func $telling-time (result i32)
+        (call $clock (i32.const 256))
+        (i64.store (i32.const 200) (i64.add (i64.const 0x6161616161616161)
+            (i64.and (i64.load (i32.const 256)) (i64.const 0x0f0f0f0f0f0f0f0f))))
+        (i32.const 160))"#;
+
 const LOWER_LOG: &str = r#"
     (core func $log-core (canon lower (func $log "write") (memory (core memory $mem "memory"))))"#;
 
@@ -154,17 +182,24 @@ const WAT: &str = r#"
   {unused}
   {log-import}
   {random-import}
+  {clock-import}
   (component $inner
     {inner-log}
     {inner-random}
+    {inner-clock}
     (core module $memory (memory (export "memory") 2))
     (core instance $mem (instantiate $memory))
     {lower-log}
     {lower-random}
+    {lower-clock}
+    (type $resource' (resource (rep i32)))
+    (core func $resource-core (canon resource.new $resource'))
     (core module $main
       (import "env" "memory" (memory 2))
+      (import "env" "resource" (func $resource (param i32) (result i32)))
       {core-log}
       {core-random}
+      {core-clock}
       (table $t 1 funcref)
       (global $heap (mut i32) (i32.const 110000))
       (data (i32.const 16) "done")
@@ -191,8 +226,10 @@ const WAT: &str = r#"
       (func (export "call") (param i32) (result i32) {call}))
     (core instance $m (instantiate $main (with "env" (instance
       (export "memory" (memory $mem "memory"))
+      (export "resource" (func $resource-core))
       {env-log}
-      {env-random}))))
+      {env-random}
+      {env-clock}))))
 
     (type $annotations' (record (field "title" (option string)) (field "read-only" bool)
       (field "destructive" bool) (field "idempotent" bool) (field "open-world" bool)
@@ -229,6 +266,6 @@ const WAT: &str = r#"
       (canon lift (core func $m "call") (memory (core memory $mem "memory"))
         (realloc (core func $m "realloc"))))
     (export "call" (func $call)))
-  (instance $tools (instantiate $inner {with-log} {with-random}))
+  (instance $tools (instantiate $inner {with-log} {with-random} {with-clock}))
   (export "holdfast:plugin/tools@0.1.0" (instance $tools)))
 "#;

@@ -1,4 +1,7 @@
-//! A store of nothing: these tests reach no stored value.
+//! A store of kv values without quotas over several of them; everything else fails.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use crate::clock::Timestamp;
 use crate::id::{ApprovalId, KeyId, RunId, SessionId};
@@ -8,7 +11,13 @@ use crate::session::{PastTurn, Session};
 use crate::store::{Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError};
 
 #[derive(Default)]
-pub(super) struct MemoryStore;
+pub(in crate::plugin) struct MemoryStore {
+    values: Mutex<BTreeMap<String, KvEntry>>,
+}
+
+fn place(space: &KvSpace, key: &str) -> String {
+    format!("{space:?} {key}")
+}
 
 type Answer<T> = Result<T, StoreError>;
 
@@ -66,12 +75,28 @@ impl Store for MemoryStore {
         Err(StoreError::Closed)
     }
 
-    async fn kv_get(&self, _: &KvSpace, _: &str) -> Answer<Option<KvEntry>> {
-        Err(StoreError::Closed)
+    async fn kv_get(&self, space: &KvSpace, key: &str) -> Answer<Option<KvEntry>> {
+        Ok(self.values.lock().unwrap().get(&place(space, key)).cloned())
     }
 
-    async fn kv_put(&self, _: &KvSpace, _: &str, _: &[u8], _: KvCondition) -> Answer<Result<u64, KvRefusal>> {
-        Err(StoreError::Closed)
+    async fn kv_put(
+        &self,
+        space: &KvSpace,
+        key: &str,
+        value: &[u8],
+        condition: KvCondition,
+    ) -> Answer<Result<u64, KvRefusal>> {
+        let mut values = self.values.lock().unwrap();
+        let version = values.get(&place(space, key)).map_or(0, |entry| entry.version);
+        if condition.expected.is_some_and(|expected| expected != version) {
+            return Ok(Err(KvRefusal::Conflict(version)));
+        }
+        if value.len() as u64 > condition.max_bytes {
+            return Ok(Err(KvRefusal::Bytes));
+        }
+        let entry = KvEntry { value: value.to_vec(), version: version + 1 };
+        values.insert(place(space, key), entry);
+        Ok(Ok(version + 1))
     }
 
     async fn kv_delete(&self, _: &KvSpace, _: &str, _: Option<u64>) -> Answer<Result<bool, KvRefusal>> {

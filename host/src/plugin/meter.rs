@@ -1,0 +1,219 @@
+//! The meter of one call: what it used, and the first limit it ran into.
+//!
+//! It lives outside the wasmtime store, so that a call that was cut off still has its usage. That it keeps
+//! the *first* limit matters: a Rust guest out of memory, for one, traps as plain `unreachable`.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use wasmtime::ResourceLimiter;
+
+use super::limits::Limits;
+use crate::tool::{Limit, Usage};
+
+/// A call ran into a limit. Raised as a trap by host functions; the meter knows the limit as well.
+#[derive(Debug, thiserror::Error)]
+#[error("the limit on {0} is reached")]
+pub(super) struct LimitReached(pub(super) Limit);
+
+/// What one call used so far.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    hit: OnceLock<Limit>,
+    memory_peak: AtomicU64,
+    host_calls: AtomicU64,
+    output_bytes: AtomicU64,
+    log_lines: AtomicU64,
+    log_lines_dropped: AtomicU64,
+    /// Nanoseconds of CPU in finished polls.
+    cpu_spent: AtomicU64,
+    /// The thread's CPU clock at the start of the poll under way, in nanoseconds.
+    cpu_since: AtomicU64,
+}
+
+impl Meter {
+    /// Records a limit as reached, unless another one came first.
+    pub(super) fn reached(&self, limit: Limit) -> LimitReached {
+        LimitReached(*self.hit.get_or_init(|| limit))
+    }
+
+    pub(super) fn hit(&self) -> Option<Limit> {
+        self.hit.get().copied()
+    }
+
+    /// Counts a host call that hands over `bytes`.
+    pub(super) fn host_call(&self, limits: &Limits, bytes: usize) -> Result<(), LimitReached> {
+        let calls = self.host_calls.fetch_add(1, Ordering::Relaxed) + 1;
+        if calls > limits.host_calls {
+            return Err(self.reached(Limit::HostCalls));
+        }
+        if bytes as u64 > limits.host_call_bytes {
+            return Err(self.reached(Limit::HostCallBytes));
+        }
+        Ok(())
+    }
+
+    /// Counts a log line; false if it must be dropped.
+    pub(super) fn log_line(&self, limits: &Limits) -> bool {
+        let lines = self.log_lines.fetch_add(1, Ordering::Relaxed) + 1;
+        let fits = lines <= limits.log_lines;
+        if !fits {
+            self.log_lines.fetch_sub(1, Ordering::Relaxed);
+            self.log_lines_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    pub(super) fn output(&self, bytes: u64) {
+        self.output_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// CPU time so far. To be asked on the thread that runs the call.
+    pub(super) fn cpu(&self) -> Duration {
+        let running = thread_cpu().saturating_sub(self.cpu_since.load(Ordering::Relaxed));
+        Duration::from_nanos(self.cpu_spent.load(Ordering::Relaxed).saturating_add(running))
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        Usage {
+            memory_bytes: self.memory_peak.load(Ordering::Relaxed),
+            cpu_ms: self.cpu_spent.load(Ordering::Relaxed) / 1_000_000,
+            host_calls: self.host_calls.load(Ordering::Relaxed),
+            output_bytes: self.output_bytes.load(Ordering::Relaxed),
+            log_lines: self.log_lines.load(Ordering::Relaxed),
+            log_lines_dropped: self.log_lines_dropped.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Wraps a call's future and adds the CPU time of each poll to its meter.
+///
+/// Epoch ticks cannot tell a call that works from one that waits for its turn on a busy machine; the CPU
+/// clock of the thread that polls can.
+pub(super) struct Metered<F> {
+    future: Pin<Box<F>>,
+    meter: Arc<Meter>,
+}
+
+impl<F: Future> Metered<F> {
+    pub(super) fn new(meter: Arc<Meter>, future: F) -> Self {
+        Self { future: Box::pin(future), meter }
+    }
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let started = thread_cpu();
+        self.meter.cpu_since.store(started, Ordering::Relaxed);
+        let poll = self.future.as_mut().poll(context);
+        let spent = thread_cpu().saturating_sub(started);
+        self.meter.cpu_spent.fetch_add(spent, Ordering::Relaxed);
+        poll
+    }
+}
+
+/// The current thread's CPU time in nanoseconds.
+fn thread_cpu() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Core instances of one call. A component made of a Python interpreter and its libraries has dozens.
+const MAX_INSTANCES: usize = 256;
+const MAX_TABLES: usize = 64;
+const MAX_MEMORIES: usize = 16;
+
+/// Asked by wasmtime before a memory or table grows.
+pub(super) struct Growth {
+    pub(super) limits: Arc<Limits>,
+    pub(super) meter: Arc<Meter>,
+    /// Bytes of all memories.
+    memory: u64,
+    /// Elements of all tables.
+    elements: u64,
+}
+
+impl Growth {
+    pub(super) fn new(limits: Arc<Limits>, meter: Arc<Meter>) -> Self {
+        Self { limits, meter, memory: 0, elements: 0 }
+    }
+}
+
+/// The new total, if it is within `limit` and the one memory or table within its own maximum.
+fn grown(total: u64, current: usize, desired: usize, maximum: Option<usize>, limit: u64) -> Growing {
+    if maximum.is_some_and(|maximum| desired > maximum) {
+        return Growing::PastItsOwnMaximum;
+    }
+    let total = total.saturating_add(desired.saturating_sub(current) as u64);
+    if total > limit { Growing::PastLimit } else { Growing::To(total) }
+}
+
+enum Growing {
+    To(u64),
+    /// The guest's own doing: no limit of ours was reached.
+    PastItsOwnMaximum,
+    PastLimit,
+}
+
+impl ResourceLimiter for Growth {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        match grown(self.memory, current, desired, maximum, self.limits.memory_bytes) {
+            Growing::To(total) => {
+                self.memory = total;
+                self.meter.memory_peak.fetch_max(total, Ordering::Relaxed);
+                Ok(true)
+            }
+            Growing::PastItsOwnMaximum => Ok(false),
+            Growing::PastLimit => {
+                // Not a trap: a guest that copes with a failed allocation may go on.
+                self.meter.reached(Limit::Memory);
+                Ok(false)
+            }
+        }
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        match grown(self.elements, current, desired, maximum, self.limits.table_elements) {
+            Growing::To(total) => {
+                self.elements = total;
+                Ok(true)
+            }
+            Growing::PastItsOwnMaximum => Ok(false),
+            Growing::PastLimit => {
+                self.meter.reached(Limit::Tables);
+                Ok(false)
+            }
+        }
+    }
+
+    fn instances(&self) -> usize {
+        MAX_INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES
+    }
+}
