@@ -92,6 +92,7 @@ async fn create(store: &Arc<dyn Store>, ids: &Ids, runs: usize) -> anyhow::Resul
             },
             input: "What is 6 times 7?".to_owned(),
             media: Vec::new(),
+            queued: false,
             generate_followups: false,
         };
         let mut run = Run::new(new, Clock::System.now());

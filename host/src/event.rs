@@ -26,12 +26,18 @@ pub struct Recorded {
 pub enum RunEvent {
     /// Always the first.
     Created(Box<NewRun>),
+    /// A worker took the run from the queue.
+    Started,
     /// Another process took the run up after the one that drove it was gone.
     Claimed {
         attempt: u32,
     },
     Replied {
         reply: Box<Reply>,
+    },
+    /// The model's reply broke off after some of it had been streamed. The run's failure follows.
+    ReplyBroken {
+        partial: Box<Reply>,
     },
     CallStarted {
         call_id: CallId,
@@ -65,8 +71,10 @@ impl RunEvent {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Created(_) => "created",
+            Self::Started => "started",
             Self::Claimed { .. } => "claimed",
             Self::Replied { .. } => "replied",
+            Self::ReplyBroken { .. } => "reply_broken",
             Self::CallStarted { .. } => "call_started",
             Self::CallFinished { .. } => "call_finished",
             Self::Paused { .. } => "paused",
@@ -91,6 +99,9 @@ pub struct NewRun {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub media: Vec<Media>,
     pub generate_followups: bool,
+    /// It waits for a worker first.
+    #[serde(default)]
+    pub queued: bool,
 }
 
 /// Why a run failed.

@@ -25,6 +25,7 @@ pub struct Run {
     turns: Vec<Turn>,
     /// Every approval ever asked for.
     asked: Vec<PendingApproval>,
+    /// In the order taken; where several people must approve, each vote.
     decided: Vec<Decided>,
     /// How many decisions belong to earlier pauses.
     decided_before: usize,
@@ -38,6 +39,8 @@ pub struct Run {
 /// Where a run stands. What belongs to a status lives in its variant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunStatus {
+    /// Waits for a worker.
+    Queued,
     Running,
     /// Waits for humans; costs no memory and no task.
     Paused {
@@ -58,6 +61,7 @@ impl RunStatus {
     /// The word of the API.
     pub fn word(&self) -> &'static str {
         match self {
+            Self::Queued => "QUEUED",
             Self::Running => "RUNNING",
             Self::Paused { .. } => "PAUSED",
             Self::Completed { .. } => "COMPLETED",
@@ -69,7 +73,7 @@ impl RunStatus {
     pub fn is_terminal(&self) -> bool {
         match self {
             Self::Completed { .. } | Self::Failed { .. } | Self::Cancelled { .. } => true,
-            Self::Running | Self::Paused { .. } => false,
+            Self::Queued | Self::Running | Self::Paused { .. } => false,
         }
     }
 }
@@ -91,7 +95,10 @@ pub struct CallRecord {
 #[derive(Clone, Debug)]
 pub enum CallState {
     Requested,
-    Pending,
+    /// Waits for a human; `in_doubt` where it had started before.
+    Pending {
+        in_doubt: Option<Doubt>,
+    },
     Approved {
         fingerprint: Fingerprint,
     },
@@ -100,14 +107,21 @@ pub enum CallState {
         approved: Option<Fingerprint>,
     },
     /// It was under way when its process ended.
-    InDoubt {
-        attempt: u32,
-        approved: Option<Fingerprint>,
-    },
+    InDoubt(Doubt),
+    /// A human said to run it again.
+    Again(Doubt),
     Finished {
         outcome: Box<ToolOutcome>,
         duration_ms: u64,
     },
+}
+
+/// A call that started and never reported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Doubt {
+    pub attempt: u32,
+    /// What a human approved; none = it had needed no approval.
+    pub approved: Option<Fingerprint>,
 }
 
 impl CallRecord {
@@ -120,6 +134,8 @@ impl CallRecord {
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
     pub created: Timestamp,
+    /// When it left the queue, or began.
+    pub started: Option<Timestamp>,
     pub updated: Timestamp,
     pub completed: Option<Timestamp>,
     /// Milliseconds at work; waiting for humans and being down do not count.
@@ -133,7 +149,7 @@ pub enum Step {
     /// Some of the calls of this turn, in the model's order.
     CallTools(Vec<DueCall>),
     SuggestFollowups,
-    /// Humans have to decide first, or calls are under way.
+    /// A worker has to take it, humans have to decide first, or calls are under way.
     Wait,
     Done,
 }
@@ -151,8 +167,10 @@ pub enum Standing {
     Requested,
     /// A human approved exactly this.
     Approved(Fingerprint),
-    /// It started and never reported; none = it had needed no approval.
-    InDoubt { attempt: u32, approved: Option<Fingerprint> },
+    /// It started and never reported.
+    InDoubt(Doubt),
+    /// The same, and a human said to run it again.
+    Again(Doubt),
 }
 
 /// A transition that the run's state does not allow.
@@ -162,6 +180,8 @@ pub enum InvalidTransition {
     WrongStatus { status: &'static str },
     #[error("the run has no pending approval {0}")]
     NotPending(ApprovalId),
+    #[error("approval {0} asks something else")]
+    WrongAnswer(ApprovalId),
     #[error("call {0} is not in a state for this")]
     WrongCall(CallId),
 }
@@ -196,11 +216,11 @@ impl Run {
     }
 
     fn blank(new: NewRun, at: Timestamp) -> Self {
+        let started = (!new.queued).then_some(at);
         Self {
-            new,
             version: 1,
             attempt: 1,
-            status: RunStatus::Running,
+            status: if new.queued { RunStatus::Queued } else { RunStatus::Running },
             turns: Vec::new(),
             asked: Vec::new(),
             decided: Vec::new(),
@@ -208,8 +228,9 @@ impl Run {
             followups: Vec::new(),
             model_calls: 0,
             tokens: Tokens::default(),
-            times: Times { created: at, updated: at, completed: None, active_ms: 0 },
+            times: Times { created: at, started, updated: at, completed: None, active_ms: 0 },
             unsaved: Vec::new(),
+            new,
         }
     }
 
@@ -260,7 +281,8 @@ impl Run {
     pub fn pending(&self) -> &[PendingApproval] {
         match &self.status {
             RunStatus::Paused { pending } => pending,
-            RunStatus::Running
+            RunStatus::Queued
+            | RunStatus::Running
             | RunStatus::Completed { .. }
             | RunStatus::Failed { .. }
             | RunStatus::Cancelled { .. } => &[],
@@ -272,9 +294,17 @@ impl Run {
         self.asked.iter().find(|asked| asked.id == *approval)
     }
 
-    /// The recorded decision on an approval of this run.
+    /// The recorded decision on an approval of this run: the vote that settled it.
     pub fn decision_on(&self, approval: &ApprovalId) -> Option<&Decision> {
-        self.decided.iter().find(|decided| decided.approval_id == *approval).map(|decided| &decided.decision)
+        if self.pending().iter().any(|pending| pending.id == *approval) {
+            return None;
+        }
+        self.votes_on(approval).last().map(|decided| &decided.decision)
+    }
+
+    /// What each person said about an approval, in order.
+    pub fn votes_on(&self, approval: &ApprovalId) -> impl DoubleEndedIterator<Item = &Decided> {
+        self.decided.iter().filter(move |decided| decided.approval_id == *approval)
     }
 
     /// The decisions on the latest pause: what a run at work is carrying out.
@@ -314,7 +344,7 @@ impl Run {
 
     pub fn step(&self) -> Step {
         match &self.status {
-            RunStatus::Paused { .. } => Step::Wait,
+            RunStatus::Queued | RunStatus::Paused { .. } => Step::Wait,
             RunStatus::Completed { .. } | RunStatus::Failed { .. } | RunStatus::Cancelled { .. } => {
                 Step::Done
             }
@@ -347,10 +377,9 @@ fn due(record: &CallRecord) -> Option<DueCall> {
     let standing = match &record.state {
         CallState::Requested => Standing::Requested,
         CallState::Approved { fingerprint } => Standing::Approved(fingerprint.clone()),
-        CallState::InDoubt { attempt, approved } => {
-            Standing::InDoubt { attempt: *attempt, approved: approved.clone() }
-        }
-        CallState::Pending | CallState::Started { .. } | CallState::Finished { .. } => return None,
+        CallState::InDoubt(doubt) => Standing::InDoubt(doubt.clone()),
+        CallState::Again(doubt) => Standing::Again(doubt.clone()),
+        CallState::Pending { .. } | CallState::Started { .. } | CallState::Finished { .. } => return None,
     };
     Some(DueCall { call: record.call.clone(), standing })
 }

@@ -77,6 +77,25 @@ pub struct Reply {
     /// Opaque values that the provider wants back with this reply (thought signatures).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<String>,
+    /// How it was streamed, so that it can be streamed again in the same pieces; empty where it came as a
+    /// whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunks: Vec<Chunk>,
+}
+
+/// One piece of a streamed reply: the next `bytes` of its content or of its reasoning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    pub of: ChunkOf,
+    pub bytes: usize,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChunkOf {
+    Content,
+    Reasoning,
 }
 
 /// Token counts as the provider reports them; none = not reported.

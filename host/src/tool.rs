@@ -182,6 +182,8 @@ pub enum OutcomeKind {
     Rejected,
     /// The run was cancelled while the call was under way.
     Cancelled,
+    /// The server stopped while it ran, and nobody knows whether it took effect.
+    Interrupted,
     /// The plugin is gone or has changed since the call was approved. Nothing ran.
     Unavailable,
     /// The host's own fault.
@@ -202,6 +204,7 @@ impl OutcomeKind {
             Self::Denied { .. } => "denied",
             Self::Rejected => "rejected",
             Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
             Self::Unavailable => "unavailable",
             Self::HostFault => "host-fault",
         }
@@ -328,12 +331,42 @@ pub fn hex(bytes: &[u8]) -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PendingApproval {
     pub id: ApprovalId,
+    #[serde(default)]
+    pub question: Question,
+    /// How many people must approve; one rejection ends it.
+    #[serde(default = "one")]
+    pub approvers: u32,
     pub call: ToolCall,
     pub tool: ToolName,
     pub fingerprint: Fingerprint,
     /// One sentence for the human.
     pub message: String,
     pub expires_at: Timestamp,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What a human is asked about a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// May it run?
+    #[default]
+    Approval,
+    /// It was under way at a crash: what became of it?
+    OutcomeUnknown,
+}
+
+impl Question {
+    /// The word in rows.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Approval => "approval",
+            Self::OutcomeUnknown => "outcome_unknown",
+        }
+    }
 }
 
 /// What was decided about a pending call. Recorded once, never changed.
@@ -348,7 +381,17 @@ pub enum Decision {
     Reject {
         comment: Option<String>,
     },
-    /// Nobody decided in time: a rejection by the system.
+    /// Run the call of unknown outcome again.
+    Retry,
+    /// The call of unknown outcome did its job, and this is its result.
+    Result {
+        output: String,
+    },
+    /// The call of unknown outcome counts as failed; the model is told.
+    Fail {
+        comment: Option<String>,
+    },
+    /// Nobody decided in time: a rejection, or a failure, by the system.
     Expire,
 }
 
@@ -365,9 +408,29 @@ impl Decision {
             (Self::Approve { edited: a, .. }, Self::Approve { edited: b, .. }) => {
                 a.as_ref().map(|e| &e.fingerprint) == b.as_ref().map(|e| &e.fingerprint)
             }
-            (Self::Reject { .. } | Self::Expire, Self::Reject { .. } | Self::Expire) => true,
-            (Self::Approve { .. }, Self::Reject { .. } | Self::Expire)
-            | (Self::Reject { .. } | Self::Expire, Self::Approve { .. }) => false,
+            (Self::Result { output: a }, Self::Result { output: b }) => a == b,
+            (Self::Retry, Self::Retry)
+            | (Self::Reject { .. }, Self::Reject { .. })
+            | (Self::Fail { .. }, Self::Fail { .. })
+            | (Self::Expire, Self::Expire) => true,
+            (
+                Self::Approve { .. }
+                | Self::Reject { .. }
+                | Self::Retry
+                | Self::Result { .. }
+                | Self::Fail { .. }
+                | Self::Expire,
+                _,
+            ) => false,
+        }
+    }
+
+    /// Whether this can answer the question.
+    pub fn answers(&self, question: Question) -> bool {
+        match self {
+            Self::Approve { .. } | Self::Reject { .. } => question == Question::Approval,
+            Self::Retry | Self::Result { .. } | Self::Fail { .. } => question == Question::OutcomeUnknown,
+            Self::Expire => true,
         }
     }
 }

@@ -55,7 +55,7 @@ create table runs (
     reasoning_tokens integer,
     active_ms integer not null,
     created_at integer not null,
-    started_at integer not null,
+    started_at integer,
     completed_at integer,
     updated_at integer not null,
     unique (session_id, turn)
@@ -66,6 +66,7 @@ create index runs_by_user on runs (org_id, user_id, created_at, id);
 create index runs_by_agent on runs (org_id, agent_id, created_at, id);
 create index runs_by_status on runs (org_id, status, created_at, id);
 create index runs_running on runs (created_at, id) where status = 'RUNNING';
+create index runs_queued on runs (created_at, id) where status = 'QUEUED';
 
 create table run_events (
     run_id text not null references runs (id) on delete cascade,
@@ -90,6 +91,10 @@ create table approvals (
     -- What a human put in their place.
     edited_arguments text,
     fingerprint text not null,
+    -- approval, or outcome_unknown: what became of a call that was under way at a crash?
+    question text not null,
+    -- How many people must approve.
+    approvers integer not null,
     status text not null,
     message text not null,
     requested_by text not null,

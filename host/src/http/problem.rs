@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::runner::{DecideError, StartError};
 use crate::store::StoreError;
+use crate::tool::Question;
 
 /// An error response.
 #[derive(Clone, Debug)]
@@ -238,6 +239,17 @@ impl From<DecideError> for Problem {
                 Kind::ResourceNotFound,
                 "The run has no such approval. Its pending ones are in metadata.requiredActions.",
             ),
+            DecideError::WrongAnswer(Question::Approval) => {
+                Self::invalid_param("action", "must be APPROVE or REJECT: the call has not run yet")
+            }
+            DecideError::WrongAnswer(Question::OutcomeUnknown) => Self::invalid_param(
+                "action",
+                "must be RETRY, RESULT (with output) or FAIL: the call was under way when the server stopped",
+            ),
+            DecideError::VotedOtherwise => {
+                let detail = "You have voted otherwise on this call, and a vote stays as it is.";
+                Self::new(Kind::RunNotPaused, detail).with("currentStatus", json!("PAUSED"))
+            }
             DecideError::NotPaused { current } => {
                 let detail =
                     format!("The run is {current}: there is nothing to decide, or it was decided otherwise.");

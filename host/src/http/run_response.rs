@@ -5,7 +5,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::run::{CallRecord, CallState, Run, RunStatus};
-use crate::tool::PendingApproval;
+use crate::tool::{PendingApproval, Question};
 
 /// What a run came to.
 #[derive(Serialize, ToSchema)]
@@ -15,7 +15,7 @@ pub(super) struct RunResponse {
     run_id: String,
     /// For the next turn.
     session_id: String,
-    /// `COMPLETED`, `FAILED`, `PAUSED`, `CANCELLED`; `RUNNING` when read while under way.
+    /// `COMPLETED`, `FAILED`, `PAUSED`, `CANCELLED`; `QUEUED` or `RUNNING` when read while under way.
     status: &'static str,
     /// The final answer in Markdown; empty unless COMPLETED.
     content: String,
@@ -63,7 +63,8 @@ struct TokenUsage {
 #[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct RequiredAction {
-    /// `TOOL_APPROVAL`.
+    /// `TOOL_APPROVAL`: may the call run? APPROVE or REJECT. `TOOL_OUTCOME_UNKNOWN`: it was under way when the
+    /// server stopped; RETRY, RESULT (with `output`) or FAIL.
     #[serde(rename = "type")]
     kind: &'static str,
     approval_id: String,
@@ -136,7 +137,8 @@ impl From<&Run> for RunResponse {
     fn from(run: &Run) -> Self {
         let content = match run.status() {
             RunStatus::Completed { output } => output.clone(),
-            RunStatus::Running
+            RunStatus::Queued
+            | RunStatus::Running
             | RunStatus::Paused { .. }
             | RunStatus::Failed { .. }
             | RunStatus::Cancelled { .. } => String::new(),
@@ -171,7 +173,7 @@ impl From<&Run> for RunDetails {
                 .as_ref()
                 .map(|action| json!(action).to_string()),
             created_at: times.created.to_string(),
-            started_at: Some(times.created.to_string()),
+            started_at: times.started.map(|at| at.to_string()),
             completed_at: times.completed.map(|at| at.to_string()),
             updated_at: times.updated.to_string(),
             response,
@@ -182,7 +184,7 @@ impl From<&Run> for RunDetails {
 fn metadata(run: &Run) -> Metadata {
     let actions: Vec<RequiredAction> = run.pending().iter().map(|approval| action(run, approval)).collect();
     let message = match run.status() {
-        RunStatus::Running | RunStatus::Completed { .. } => None,
+        RunStatus::Queued | RunStatus::Running | RunStatus::Completed { .. } => None,
         RunStatus::Paused { pending } => pending.first().map(|approval| approval.message.clone()),
         RunStatus::Failed { failure } => Some(failure.message.clone()),
         RunStatus::Cancelled { .. } => Some("The run was cancelled.".to_owned()),
@@ -212,7 +214,10 @@ fn model(run: &Run) -> String {
 
 fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
     RequiredAction {
-        kind: "TOOL_APPROVAL",
+        kind: match approval.question {
+            Question::Approval => "TOOL_APPROVAL",
+            Question::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
+        },
         approval_id: approval.id.to_string(),
         tool_call_id: approval.call.id.to_string(),
         tool: approval.tool.to_string(),
@@ -227,8 +232,11 @@ fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
 
 fn execution(record: &CallRecord) -> Option<ToolExecution> {
     let outcome = match &record.state {
-        CallState::Requested | CallState::Pending => return None,
-        CallState::Approved { .. } | CallState::Started { .. } | CallState::InDoubt { .. } => None,
+        CallState::Requested | CallState::Pending { .. } => return None,
+        CallState::Approved { .. }
+        | CallState::Started { .. }
+        | CallState::InDoubt(_)
+        | CallState::Again(_) => None,
         CallState::Finished { outcome, duration_ms } => Some((outcome, *duration_ms)),
     };
     Some(ToolExecution {
@@ -247,7 +255,8 @@ fn metrics(run: &Run) -> Metrics {
     let executions: Vec<ToolExecution> = run.calls().filter_map(execution).collect();
     let failure = match run.status() {
         RunStatus::Failed { failure } => Some(failure),
-        RunStatus::Running
+        RunStatus::Queued
+        | RunStatus::Running
         | RunStatus::Paused { .. }
         | RunStatus::Completed { .. }
         | RunStatus::Cancelled { .. } => None,

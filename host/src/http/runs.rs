@@ -260,6 +260,7 @@ impl RunRequest {
             input: self.message,
             media,
             generate_followups,
+            queued: false,
         })
     }
 }
@@ -351,7 +352,8 @@ impl RunOptions {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
 pub(super) struct ContinueRequest {
-    /// `APPROVE` or `REJECT` (also `APPROVED`, `REJECTED`, lower case).
+    /// `APPROVE` or `REJECT` (also `APPROVED`, `REJECTED`, lower case) of a `TOOL_APPROVAL`; `RETRY`, `RESULT` or
+    /// `FAIL` of a `TOOL_OUTCOME_UNKNOWN`.
     #[serde(default, alias = "decision")]
     #[schema(example = "APPROVE")]
     action: Option<String>,
@@ -364,6 +366,9 @@ pub(super) struct ContinueRequest {
     /// Replaces the call's arguments; must fit the tool's schema.
     #[serde(default)]
     arguments: Option<Value>,
+    /// With RESULT: what the call came to, for the model to read.
+    #[serde(default)]
+    output: Option<String>,
     /// Decide several calls, each in its own way.
     #[serde(default)]
     decisions: Option<Vec<NamedDecision>>,
@@ -380,6 +385,16 @@ struct NamedDecision {
     comment: Option<String>,
     #[serde(default)]
     arguments: Option<Value>,
+    #[serde(default)]
+    output: Option<String>,
+}
+
+/// What a decision says beside its action.
+#[derive(Default)]
+struct Particulars {
+    comment: Option<String>,
+    arguments: Option<Value>,
+    output: Option<String>,
 }
 
 impl ContinueRequest {
@@ -390,7 +405,9 @@ impl ContinueRequest {
         let Some(action) = self.action else {
             return Err(Problem::invalid_param("action", "is required: write APPROVE or REJECT"));
         };
-        let choice = choice("", &action, self.comment, self.arguments)?;
+        let particulars =
+            Particulars { comment: self.comment, arguments: self.arguments, output: self.output };
+        let choice = choice("", &action, particulars)?;
         Ok(match self.approval_id {
             None => Targets::AllPending(choice),
             Some(id) => Targets::Named(vec![(ApprovalId::from(id), choice)]),
@@ -408,31 +425,36 @@ fn named(decisions: Vec<NamedDecision>, also_action: bool) -> Result<Targets, Pr
     let mut targets: Vec<(ApprovalId, Choice)> = Vec::new();
     for (index, decision) in decisions.into_iter().enumerate() {
         let prefix = format!("decisions[{index}].");
-        let id = ApprovalId::from(decision.approval_id);
+        let id = ApprovalId::from(decision.approval_id.as_str());
         if targets.iter().any(|(earlier, _)| *earlier == id) {
             return Err(Problem::invalid_param(&format!("{prefix}approvalId"), "is named twice"));
         }
-        targets.push((id, choice(&prefix, &decision.action, decision.comment, decision.arguments)?));
+        let NamedDecision { action, comment, arguments, output, approval_id: _ } = decision;
+        targets.push((id, choice(&prefix, &action, Particulars { comment, arguments, output })?));
     }
     Ok(Targets::Named(targets))
 }
 
-fn choice(
-    prefix: &str,
-    action: &str,
-    comment: Option<String>,
-    arguments: Option<Value>,
-) -> Result<Choice, Problem> {
-    match action.to_ascii_uppercase().as_str() {
-        "APPROVE" | "APPROVED" => Ok(Choice::Approve { comment, arguments }),
-        "REJECT" | "REJECTED" if arguments.is_some() => {
-            let field = format!("{prefix}arguments");
-            Err(Problem::invalid_param(&field, "can only be given with APPROVE"))
-        }
-        "REJECT" | "REJECTED" => Ok(Choice::Reject { comment }),
+fn choice(prefix: &str, action: &str, particulars: Particulars) -> Result<Choice, Problem> {
+    let invalid =
+        |field: &str, message: &str| Err(Problem::invalid_param(&format!("{prefix}{field}"), message));
+    let Particulars { comment, arguments, output } = particulars;
+    let action = action.to_ascii_uppercase();
+    if arguments.is_some() && !matches!(action.as_str(), "APPROVE" | "APPROVED") {
+        return invalid("arguments", "can only be given with APPROVE");
+    }
+    if output.is_some() && action != "RESULT" {
+        return invalid("output", "can only be given with RESULT");
+    }
+    match (action.as_str(), output) {
+        ("APPROVE" | "APPROVED", _) => Ok(Choice::Approve { comment, arguments }),
+        ("REJECT" | "REJECTED", _) => Ok(Choice::Reject { comment }),
+        ("RETRY", _) => Ok(Choice::Retry),
+        ("RESULT", Some(output)) => Ok(Choice::Result { output }),
+        ("RESULT", None) => invalid("output", "is required with RESULT: what the call came to"),
+        ("FAIL", _) => Ok(Choice::Fail { comment }),
         _ => {
-            let field = format!("{prefix}action");
-            Err(Problem::invalid_param(&field, "must be APPROVE or REJECT"))
+            invalid("action", "must be APPROVE or REJECT; of a call of unknown outcome RETRY, RESULT or FAIL")
         }
     }
 }

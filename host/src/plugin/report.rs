@@ -23,6 +23,7 @@ pub(super) fn report(ended: &Ended, tool: &ToolName, run: &RunId, meter: &Meter)
         | OutcomeKind::GuestFailure { .. }
         | OutcomeKind::InvalidArgs
         | OutcomeKind::Rejected
+        | OutcomeKind::Interrupted
         | OutcomeKind::Cancelled => {}
         OutcomeKind::Limit { limit } => {
             let setting = setting(*limit).map(limits);

@@ -337,7 +337,7 @@ async fn arguments_are_checked_first() {
     let plugin = load(&Guest::new().call("(unreachable)"), &PluginSettings::default()).await.unwrap();
     let outcome = call_with(&plugin, &json!({"n": "x"}), CancellationToken::new()).await;
     assert_eq!(outcome.kind, OutcomeKind::InvalidArgs);
-    assert!(outcome.text.contains("- /n: \"x\" is not of type \"integer\""), "{}", outcome.text);
+    assert!(outcome.text.contains("schema: /n: \"x\" is not of type \"integer\""), "{}", outcome.text);
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! How events make a run: the fold behind [`Run::replay`] and behind every transition.
 
-use super::{CallRecord, CallState, Run, RunStatus, Turn};
+use super::{CallRecord, CallState, Doubt, Run, RunStatus, Turn};
 use crate::clock::Timestamp;
 use crate::event::RunEvent;
 use crate::id::CallId;
 use crate::session::Reply;
-use crate::tool::{Decided, Decision, OutcomeKind, ToolCall, ToolOutcome};
+use crate::tool::{Decided, Decision, OutcomeKind, PendingApproval, Question, ToolCall, ToolOutcome};
 
 impl Run {
     /// The fold. Total: what an event says has happened, whatever state it finds.
@@ -17,12 +17,18 @@ impl Run {
         self.times.updated = at;
         self.version += 1;
         match event {
-            RunEvent::Created(_) => {}
+            // Nothing of a broken reply is part of the conversation: the failure behind it ends the run.
+            RunEvent::Created(_) | RunEvent::ReplyBroken { .. } => {}
+            RunEvent::Started => {
+                self.times.started = Some(at);
+                self.status = RunStatus::Running;
+            }
             RunEvent::Claimed { attempt } => {
                 self.attempt = *attempt;
                 self.change_calls(|record| {
                     if let CallState::Started { attempt, approved } = &record.state {
-                        record.state = CallState::InDoubt { attempt: *attempt, approved: approved.clone() };
+                        record.state =
+                            CallState::InDoubt(Doubt { attempt: *attempt, approved: approved.clone() });
                     }
                 });
             }
@@ -37,9 +43,9 @@ impl Run {
             RunEvent::CallStarted { call_id, attempt } => self.change_call(call_id, |record| {
                 let approved = match &record.state {
                     CallState::Approved { fingerprint } => Some(fingerprint.clone()),
-                    CallState::InDoubt { approved, .. } => approved.clone(),
+                    CallState::InDoubt(doubt) | CallState::Again(doubt) => doubt.approved.clone(),
                     CallState::Requested
-                    | CallState::Pending
+                    | CallState::Pending { .. }
                     | CallState::Started { .. }
                     | CallState::Finished { .. } => None,
                 };
@@ -50,7 +56,18 @@ impl Run {
             }),
             RunEvent::Paused { approvals } => {
                 for approval in approvals {
-                    self.change_call(&approval.call.id, |record| record.state = CallState::Pending);
+                    self.change_call(&approval.call.id, |record| {
+                        let in_doubt = match &record.state {
+                            CallState::InDoubt(doubt) => Some(doubt.clone()),
+                            CallState::Requested
+                            | CallState::Pending { .. }
+                            | CallState::Approved { .. }
+                            | CallState::Started { .. }
+                            | CallState::Again(_)
+                            | CallState::Finished { .. } => None,
+                        };
+                        record.state = CallState::Pending { in_doubt };
+                    });
                 }
                 self.asked.extend_from_slice(approvals);
                 self.decided_before = self.decided.len();
@@ -72,30 +89,22 @@ impl Run {
     }
 
     fn apply_decision(&mut self, decided: &Decided) {
-        let RunStatus::Paused { pending } = &mut self.status else {
-            return;
-        };
+        self.decided.push(decided.clone());
+        let RunStatus::Paused { pending } = &mut self.status else { return };
         let Some(index) = pending.iter().position(|approval| approval.id == decided.approval_id) else {
             return;
         };
+        if let (Some(approval), Decision::Approve { .. }) = (pending.get(index), &decided.decision) {
+            let votes = self.decided.iter().filter(|vote| vote.approval_id == approval.id).count();
+            if votes < approval.approvers as usize {
+                return;
+            }
+        }
         let approval = pending.remove(index);
         if pending.is_empty() {
             self.status = RunStatus::Running;
         }
-        self.decided.push(decided.clone());
-        self.change_call(&approval.call.id, |record| match &decided.decision {
-            Decision::Approve { edited: None, .. } => {
-                record.state = CallState::Approved { fingerprint: approval.fingerprint.clone() };
-            }
-            Decision::Approve { edited: Some(edited), .. } => {
-                record.call.arguments = edited.arguments.to_string();
-                record.state = CallState::Approved { fingerprint: edited.fingerprint.clone() };
-            }
-            Decision::Reject { comment } => {
-                record.state = rejected(comment.as_deref(), "A human rejected this call");
-            }
-            Decision::Expire => record.state = rejected(None, "Nobody approved this call in time"),
-        });
+        self.change_call(&approval.call.id, |record| decide(record, &approval, &decided.decision));
     }
 
     fn end(&mut self, status: RunStatus, at: Timestamp) {
@@ -125,10 +134,53 @@ impl Run {
     }
 }
 
+/// What a settled question makes of its call.
+fn decide(record: &mut CallRecord, approval: &PendingApproval, decision: &Decision) {
+    let in_doubt = match &record.state {
+        CallState::Pending { in_doubt } => in_doubt.clone(),
+        CallState::Requested
+        | CallState::Approved { .. }
+        | CallState::Started { .. }
+        | CallState::InDoubt(_)
+        | CallState::Again(_)
+        | CallState::Finished { .. } => None,
+    };
+    record.state = match (decision, in_doubt) {
+        (Decision::Approve { edited: None, .. }, _) => {
+            CallState::Approved { fingerprint: approval.fingerprint.clone() }
+        }
+        (Decision::Approve { edited: Some(edited), .. }, _) => {
+            record.call.arguments = edited.arguments.to_string();
+            CallState::Approved { fingerprint: edited.fingerprint.clone() }
+        }
+        (Decision::Retry, Some(doubt)) => CallState::Again(doubt),
+        (Decision::Result { output }, _) => finished(OutcomeKind::Ok, output.clone()),
+        (Decision::Fail { comment }, _) => failed(comment.as_deref()),
+        (Decision::Expire | Decision::Retry, _) if approval.question == Question::OutcomeUnknown => {
+            failed(None)
+        }
+        (Decision::Reject { comment }, _) => rejected(comment.as_deref(), "A human rejected this call"),
+        (Decision::Expire | Decision::Retry, _) => rejected(None, "Nobody approved this call in time"),
+    };
+}
+
+fn failed(comment: Option<&str>) -> CallState {
+    let what = "The server stopped while this call was running. Whether it took effect is not known";
+    let text = match comment.map(str::trim).filter(|comment| !comment.is_empty()) {
+        Some(comment) => format!("{what}. A human counts it as failed. Their comment: {comment}"),
+        None => format!("{what}; it counts as failed."),
+    };
+    finished(OutcomeKind::Interrupted, text)
+}
+
 fn rejected(comment: Option<&str>, what: &str) -> CallState {
     let text = match comment.map(str::trim).filter(|comment| !comment.is_empty()) {
         Some(comment) => format!("{what}. It did not run. Their comment: {comment}"),
         None => format!("{what}. It did not run."),
     };
-    CallState::Finished { outcome: Box::new(ToolOutcome::of(OutcomeKind::Rejected, text)), duration_ms: 0 }
+    finished(OutcomeKind::Rejected, text)
+}
+
+fn finished(kind: OutcomeKind, text: String) -> CallState {
+    CallState::Finished { outcome: Box::new(ToolOutcome::of(kind, text)), duration_ms: 0 }
 }

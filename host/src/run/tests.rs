@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::agent::{Agent, ModelName, Options};
 use crate::session::Owner;
-use crate::tool::{EditedArguments, OutcomeKind, ToolName};
+use crate::tool::{EditedArguments, OutcomeKind, Question, ToolName};
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(ms)
@@ -33,6 +33,7 @@ fn new_run() -> Run {
         input: "hello".to_owned(),
         media: Vec::new(),
         generate_followups: false,
+        queued: false,
     };
     Run::new(new, at(0))
 }
@@ -49,6 +50,8 @@ fn ask(run: &Run, call: &str) -> PendingApproval {
     let call = run.calls().find(|record| record.call.id.as_str() == call).unwrap().call.clone();
     PendingApproval {
         id: format!("ask-{}", call.id).into(),
+        question: Question::Approval,
+        approvers: 1,
         fingerprint: Fingerprint::of("digest", &tool, &json!({})),
         call,
         tool,
@@ -97,7 +100,8 @@ fn kind(standing: &Standing) -> &'static str {
     match standing {
         Standing::Requested => "requested",
         Standing::Approved(_) => "approved",
-        Standing::InDoubt { .. } => "in doubt",
+        Standing::InDoubt(_) => "in doubt",
+        Standing::Again(_) => "again",
     }
 }
 
@@ -280,4 +284,87 @@ fn history_comes_before_this_run() {
         })
         .collect();
     assert_eq!(texts, ["one", "two", "hello"]);
+}
+
+#[test]
+fn a_queued_run_waits_for_a_worker() {
+    let mut queued = new_run().new;
+    queued.queued = true;
+    let mut run = Run::new(queued, at(0));
+    check(&run, &expect!["QUEUED v1: wait"]);
+    assert!(run.replied(reply(&[]), at(1)).is_err());
+    run.start(at(500)).unwrap();
+    check(&run, &expect!["RUNNING v2: call the model"]);
+    run.replied(reply(&[]), at(507)).unwrap();
+    assert_eq!((run.times().started, run.times().active_ms), (Some(at(500)), 7));
+    let mut cancelled = Run::new(run.new.clone(), at(0));
+    cancelled.cancel("u".into(), at(1)).unwrap();
+    check(&cancelled, &expect!["CANCELLED v2: done"]);
+}
+
+#[test]
+fn several_people_must_approve_and_one_can_reject() {
+    let vote = |by: &str, decision| Decided { approval_id: "ask-a".into(), decision, by: by.into() };
+    let pause = || {
+        let mut run = new_run();
+        run.replied(reply(&["a"]), at(1)).unwrap();
+        let quorum = PendingApproval { approvers: 2, ..ask(&run, "a") };
+        run.paused(vec![quorum], at(2)).unwrap();
+        run
+    };
+    let mut run = pause();
+    run.decide(vec![vote("ann", approve())], at(3)).unwrap();
+    check(&run, &expect!["PAUSED v4: wait"]);
+    assert_eq!(run.decision_on(&"ask-a".into()), None);
+    run.decide(vec![vote("bob", approve())], at(4)).unwrap();
+    check(&run, &expect![[r#"RUNNING v5: call a "approved""#]]);
+
+    let mut run = pause();
+    run.decide(vec![vote("ann", approve())], at(3)).unwrap();
+    run.decide(vec![vote("bob", Decision::Reject { comment: None })], at(4)).unwrap();
+    check(&run, &expect!["RUNNING v5: call the model"]);
+}
+
+/// A run whose call `a` was under way at a crash, and that asks what became of it.
+fn in_doubt() -> Run {
+    let mut run = new_run();
+    run.replied(reply(&["a"]), at(1)).unwrap();
+    run.started(&"a".into(), at(2)).unwrap();
+    run.claim(at(3)).unwrap();
+    let asked = PendingApproval { question: Question::OutcomeUnknown, ..ask(&run, "a") };
+    run.paused(vec![asked], at(4)).unwrap();
+    run
+}
+
+#[test]
+fn a_human_says_what_became_of_a_call_in_doubt() {
+    let answer = |decision| {
+        let mut run = in_doubt();
+        run.decide(vec![decided("ask-a", decision)], at(5)).unwrap();
+        run
+    };
+    let mut again = answer(Decision::Retry);
+    check(&again, &expect![[r#"RUNNING v6: call a "again""#]]);
+    assert_eq!(again.started(&"a".into(), at(6)), Ok(2));
+
+    let result = answer(Decision::Result { output: "it did".to_owned() });
+    check(&result, &expect!["RUNNING v6: call the model"]);
+    let fail = answer(Decision::Fail { comment: None });
+    check(&fail, &expect!["RUNNING v6: call the model"]);
+    let outcome = |run: &Run| match &run.turns()[0].calls[0].state {
+        CallState::Finished { outcome, .. } => (outcome.kind.clone(), outcome.text.clone()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(outcome(&result), (OutcomeKind::Ok, "it did".to_owned()));
+    assert_eq!(outcome(&fail).0, OutcomeKind::Interrupted);
+    assert_eq!(outcome(&answer(Decision::Expire)).0, OutcomeKind::Interrupted);
+}
+
+#[test]
+fn each_question_takes_its_own_answers() {
+    let wrong = |mut run: Run, decision| run.decide(vec![decided("ask-a", decision)], at(9)).is_err();
+    assert!(wrong(in_doubt(), approve()));
+    assert!(wrong(in_doubt(), Decision::Reject { comment: None }));
+    assert!(wrong(paused(&["a"]), Decision::Retry));
+    assert!(wrong(paused(&["a"]), Decision::Result { output: String::new() }));
 }

@@ -8,6 +8,15 @@ use crate::session::{Reply, Tokens};
 use crate::tool::{Decided, PendingApproval, ToolOutcome};
 
 impl Run {
+    /// A worker takes it from the queue.
+    pub fn start(&mut self, at: Timestamp) -> Result<(), InvalidTransition> {
+        if self.status != RunStatus::Queued {
+            return Err(InvalidTransition::WrongStatus { status: self.status.word() });
+        }
+        self.record(at, RunEvent::Started);
+        Ok(())
+    }
+
     /// The model answered. Without calls in it that is the end, but for follow-up questions.
     pub fn replied(&mut self, reply: Reply, at: Timestamp) -> Result<(), InvalidTransition> {
         self.check_running()?;
@@ -16,6 +25,19 @@ impl Run {
         if last && !self.new.generate_followups {
             self.record(at, RunEvent::Completed);
         }
+        Ok(())
+    }
+
+    /// The reply broke off after some of it had been streamed, and the run fails.
+    pub fn reply_broken(
+        &mut self,
+        partial: Reply,
+        failure: Failure,
+        at: Timestamp,
+    ) -> Result<(), InvalidTransition> {
+        self.check_running()?;
+        self.record(at, RunEvent::ReplyBroken { partial: Box::new(partial) });
+        self.record(at, RunEvent::Failed { failure });
         Ok(())
     }
 
@@ -36,8 +58,9 @@ impl Run {
         self.check_running()?;
         let attempt = match self.call_state(call) {
             Some(CallState::Requested | CallState::Approved { .. }) => 1,
-            Some(CallState::InDoubt { attempt, .. }) => attempt + 1,
-            Some(CallState::Pending | CallState::Started { .. } | CallState::Finished { .. }) | None => {
+            Some(CallState::InDoubt(doubt) | CallState::Again(doubt)) => doubt.attempt + 1,
+            Some(CallState::Pending { .. } | CallState::Started { .. } | CallState::Finished { .. })
+            | None => {
                 return Err(InvalidTransition::WrongCall(call.clone()));
             }
         };
@@ -55,14 +78,15 @@ impl Run {
     ) -> Result<(), InvalidTransition> {
         self.check_running()?;
         match self.call_state(call) {
-            Some(CallState::Pending | CallState::Finished { .. }) | None => {
+            Some(CallState::Pending { .. } | CallState::Finished { .. }) | None => {
                 return Err(InvalidTransition::WrongCall(call.clone()));
             }
             Some(
                 CallState::Requested
                 | CallState::Approved { .. }
                 | CallState::Started { .. }
-                | CallState::InDoubt { .. },
+                | CallState::InDoubt(_)
+                | CallState::Again(_),
             ) => {}
         }
         let outcome = Box::new(outcome);
@@ -78,7 +102,10 @@ impl Run {
     ) -> Result<(), InvalidTransition> {
         self.check_running()?;
         for approval in &approvals {
-            if !matches!(self.call_state(&approval.call.id), Some(CallState::Requested)) {
+            if !matches!(
+                self.call_state(&approval.call.id),
+                Some(CallState::Requested | CallState::InDoubt(_))
+            ) {
                 return Err(InvalidTransition::WrongCall(approval.call.id.clone()));
             }
         }
@@ -92,8 +119,12 @@ impl Run {
             return Err(InvalidTransition::WrongStatus { status: self.status.word() });
         };
         for decided in &decisions {
-            if !pending.iter().any(|approval| approval.id == decided.approval_id) {
-                return Err(InvalidTransition::NotPending(decided.approval_id.clone()));
+            match pending.iter().find(|approval| approval.id == decided.approval_id) {
+                None => return Err(InvalidTransition::NotPending(decided.approval_id.clone())),
+                Some(approval) if !decided.decision.answers(approval.question) => {
+                    return Err(InvalidTransition::WrongAnswer(decided.approval_id.clone()));
+                }
+                Some(_) => {}
             }
         }
         for decided in decisions {
@@ -128,7 +159,8 @@ impl Run {
     fn check_running(&self) -> Result<(), InvalidTransition> {
         match self.status {
             RunStatus::Running => Ok(()),
-            RunStatus::Paused { .. }
+            RunStatus::Queued
+            | RunStatus::Paused { .. }
             | RunStatus::Completed { .. }
             | RunStatus::Failed { .. }
             | RunStatus::Cancelled { .. } => {

@@ -9,7 +9,7 @@ use super::Runner;
 use crate::id::{ApprovalId, RunId, UserId};
 use crate::run::{Run, RunStatus};
 use crate::store::{Claim, KeyClaim, StoreError};
-use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, PendingApproval};
+use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, PendingApproval, Question};
 
 /// Who decides what.
 #[derive(Clone, Debug)]
@@ -28,8 +28,23 @@ pub enum Targets {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Choice {
-    Approve { comment: Option<String>, arguments: Option<Value> },
-    Reject { comment: Option<String> },
+    Approve {
+        comment: Option<String>,
+        arguments: Option<Value>,
+    },
+    Reject {
+        comment: Option<String>,
+    },
+    /// Of a call whose outcome is unknown: run it again.
+    Retry,
+    /// This is what it came to.
+    Result {
+        output: String,
+    },
+    /// It counts as failed.
+    Fail {
+        comment: Option<String>,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +55,10 @@ pub enum DecideError {
     NotPaused { current: &'static str },
     #[error("the run has no approval {0}")]
     NoSuchApproval(ApprovalId),
+    #[error("the question is answered otherwise")]
+    WrongAnswer(Question),
+    #[error("the caller has voted otherwise before")]
+    VotedOtherwise,
     #[error("approval {0} has expired")]
     Expired(ApprovalId),
     #[error("{0}")]
@@ -118,6 +137,9 @@ impl Runner {
         for (id, choice) in targets {
             let asked = run.asked_for(id).ok_or_else(|| DecideError::NoSuchApproval(id.clone()))?;
             let decision = self.decision(asked, choice)?;
+            if !decision.answers(asked.question) {
+                return Err(DecideError::WrongAnswer(asked.question));
+            }
             match run.decision_on(id) {
                 Some(Decision::Expire) => return Err(DecideError::Expired(id.clone())),
                 Some(taken) if taken.agrees_with(&decision) => {}
@@ -129,6 +151,12 @@ impl Runner {
                     self.expire(&run.spec().id).await?;
                     return Err(DecideError::Expired(id.clone()));
                 }
+                None if run.votes_on(id).any(|vote| vote.by == *by) => {
+                    // One vote each: saying it again changes nothing.
+                    if !run.votes_on(id).any(|vote| vote.by == *by && vote.decision.agrees_with(&decision)) {
+                        return Err(DecideError::VotedOtherwise);
+                    }
+                }
                 None => decisions.push(Decided { approval_id: id.clone(), decision, by: by.clone() }),
             }
         }
@@ -138,6 +166,9 @@ impl Runner {
     fn decision(&self, asked: &PendingApproval, choice: &Choice) -> Result<Decision, DecideError> {
         match choice {
             Choice::Reject { comment } => Ok(Decision::Reject { comment: comment.clone() }),
+            Choice::Retry => Ok(Decision::Retry),
+            Choice::Result { output } => Ok(Decision::Result { output: output.clone() }),
+            Choice::Fail { comment } => Ok(Decision::Fail { comment: comment.clone() }),
             Choice::Approve { comment, arguments } => {
                 let edited = arguments.as_ref().map(|arguments| self.edited(asked, arguments)).transpose()?;
                 Ok(Decision::Approve { comment: comment.clone(), edited })
@@ -146,6 +177,11 @@ impl Runner {
     }
 
     fn edited(&self, asked: &PendingApproval, arguments: &Value) -> Result<EditedArguments, DecideError> {
+        if asked.approvers > 1 {
+            let problem =
+                "arguments that several people must approve cannot be edited: reject the call instead";
+            return Err(DecideError::BadArguments(problem.to_owned()));
+        }
         let registry = self.registry.load();
         let Some((plugin, spec)) = registry.get(&asked.tool) else {
             return Err(DecideError::BadArguments(format!("{} is not loaded any more", asked.tool)));
@@ -188,7 +224,18 @@ fn same_word(taken: &Decision, choice: &Choice) -> bool {
         (Decision::Approve { edited, .. }, Choice::Approve { arguments, .. }) => {
             edited.as_ref().map(|edited| &edited.arguments) == arguments.as_ref()
         }
-        (Decision::Reject { .. }, Choice::Reject { .. }) => true,
-        (Decision::Approve { .. } | Decision::Reject { .. } | Decision::Expire, _) => false,
+        (Decision::Result { output: taken }, Choice::Result { output }) => taken == output,
+        (Decision::Reject { .. }, Choice::Reject { .. })
+        | (Decision::Retry, Choice::Retry)
+        | (Decision::Fail { .. }, Choice::Fail { .. }) => true,
+        (
+            Decision::Approve { .. }
+            | Decision::Reject { .. }
+            | Decision::Retry
+            | Decision::Result { .. }
+            | Decision::Fail { .. }
+            | Decision::Expire,
+            _,
+        ) => false,
     }
 }

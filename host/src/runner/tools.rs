@@ -13,20 +13,20 @@ use super::Runner;
 use super::drive::DriveError;
 use super::presence::Present;
 use crate::agent::Agent;
-use crate::event::{Failure, FailureKind};
+
 use crate::plugin::{Invocation, Plugin};
 use crate::registry::ToolRegistry;
 use crate::run::{DueCall, Run, Standing};
-use crate::tool::{Approval, Fingerprint, OutcomeKind, PendingApproval, ToolCall, ToolName, ToolOutcome};
+use crate::tool::{
+    Approval, Fingerprint, OutcomeKind, PendingApproval, Question, ToolCall, ToolName, ToolOutcome,
+};
 
 /// What is to become of a due call.
 enum Verdict {
     Run(Runnable),
     /// The model is told, and nothing runs.
     Answer(ToolOutcome),
-    Ask(Question),
-    /// It may have run before, and cannot be run again.
-    Lost(ToolName),
+    Ask(Asked),
 }
 
 struct Runnable {
@@ -36,7 +36,9 @@ struct Runnable {
     read_only: bool,
 }
 
-struct Question {
+/// What a human is to be asked.
+struct Asked {
+    question: Question,
     tool: ToolName,
     title: Option<String>,
     fingerprint: Fingerprint,
@@ -57,11 +59,7 @@ impl Runner {
             match verdict(&registry, &run.spec().agent, &call, &standing) {
                 Verdict::Run(what) => runnable.push((call, what)),
                 Verdict::Answer(outcome) => run.finished(&call.id, outcome, 0, self.clock.now())?,
-                Verdict::Ask(question) => asked.push(self.approval(run, call, question)),
-                Verdict::Lost(tool) => {
-                    run.failed(interrupted(&tool), self.clock.now())?;
-                    return Ok(());
-                }
+                Verdict::Ask(what) => asked.push(self.approval(run, call, what)),
             }
         }
         if runnable.is_empty() {
@@ -106,16 +104,27 @@ impl Runner {
         Ok(())
     }
 
-    fn approval(&self, run: &Run, call: ToolCall, question: Question) -> PendingApproval {
-        let Question { tool, title, fingerprint } = question;
+    fn approval(&self, run: &Run, call: ToolCall, asked: Asked) -> PendingApproval {
+        let Asked { question, tool, title, fingerprint } = asked;
         let agent = &run.spec().agent;
         let what = title.map_or_else(|| tool.to_string(), |title| format!("{title} ({tool})"));
+        let message = match question {
+            Question::Approval => {
+                format!("{} wants to call {what}. Approve or reject this call.", agent.name)
+            }
+            Question::OutcomeUnknown => format!(
+                "The server stopped while {what} was running, and whether it took effect is not known. Check, then \
+                 RETRY the call, give its RESULT, or let it FAIL."
+            ),
+        };
         PendingApproval {
             id: self.ids.next(),
+            question,
+            approvers: 1,
             call,
             tool,
             fingerprint,
-            message: format!("{} wants to call {what}. Approve or reject this call.", agent.name),
+            message,
             expires_at: self.clock.now().plus(agent.options.approval_expiry()),
         }
     }
@@ -126,7 +135,9 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
     let Some((plugin, spec)) = found.filter(|(_, spec)| agent.may_use(&spec.name)) else {
         return match standing {
             Standing::Requested => Verdict::Answer(no_such_tool(registry, agent, &call.name)),
-            Standing::Approved(_) | Standing::InDoubt { .. } => Verdict::Answer(unavailable()),
+            Standing::Approved(_) | Standing::InDoubt(_) | Standing::Again(_) => {
+                Verdict::Answer(unavailable())
+            }
         };
     };
     let arguments = match call.parsed_arguments() {
@@ -142,6 +153,12 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
             read_only: spec.annotations.read_only,
         })
     };
+    let ask = |question, fingerprint| {
+        let (tool, title) = (spec.name.clone(), spec.annotations.title.clone());
+        Verdict::Ask(Asked { question, tool, title, fingerprint })
+    };
+    let unchanged =
+        |approved: &Option<Fingerprint>| approved.as_ref().is_none_or(|approved| *approved == fingerprint);
     match standing {
         Standing::Requested => {
             // Before a human is asked: nobody should approve what cannot run.
@@ -151,23 +168,17 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
             match agent.approval(spec) {
                 Approval::Skip => run(arguments),
                 Approval::Forbid => Verdict::Answer(forbidden(&spec.name)),
-                Approval::Ask => Verdict::Ask(Question {
-                    tool: spec.name.clone(),
-                    title: spec.annotations.title.clone(),
-                    fingerprint,
-                }),
+                Approval::Ask => ask(Question::Approval, fingerprint),
             }
         }
         Standing::Approved(approved) if *approved == fingerprint => run(arguments),
         Standing::Approved(_) => Verdict::Answer(unavailable()),
-        Standing::InDoubt { approved, .. } => {
-            let same = approved.as_ref().is_none_or(|approved| *approved == fingerprint);
-            if spec.annotations.repeatable() && same {
-                run(arguments)
-            } else {
-                Verdict::Lost(spec.name.clone())
-            }
+        Standing::InDoubt(doubt) if spec.annotations.repeatable() && unchanged(&doubt.approved) => {
+            run(arguments)
         }
+        Standing::InDoubt(_) => ask(Question::OutcomeUnknown, fingerprint),
+        Standing::Again(doubt) if unchanged(&doubt.approved) => run(arguments),
+        Standing::Again(_) => Verdict::Answer(unavailable()),
     }
 }
 
@@ -195,12 +206,4 @@ fn unavailable() -> ToolOutcome {
     let text = "The tool changed or was removed after this call was approved, so it did not run. If it is still \
                 needed, call the tool again.";
     ToolOutcome::of(OutcomeKind::Unavailable, text)
-}
-
-fn interrupted(tool: &ToolName) -> Failure {
-    let message = format!(
-        "The server stopped while {tool} was running. Whether the call took effect is not known, so it was not run \
-         again. Check, then start a new run."
-    );
-    Failure { kind: FailureKind::Interrupted, message }
 }

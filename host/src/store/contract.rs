@@ -77,6 +77,7 @@ impl Home {
             agent: agent("assistant"),
             input: input.to_owned(),
             media: Vec::new(),
+            queued: false,
             generate_followups: false,
         };
         Run::new(new, self.now())
@@ -106,6 +107,8 @@ impl Home {
     fn approval(&self, call: ToolCall) -> PendingApproval {
         let tool: ToolName = "notes__delete".parse().unwrap();
         PendingApproval {
+            question: crate::tool::Question::Approval,
+            approvers: 1,
             id: ApprovalId::from(format!("approval of {}", call.id)),
             fingerprint: Fingerprint::of("digest", &tool, &json!({})),
             call,

@@ -36,6 +36,7 @@ pub(super) struct RunRow {
     pub(super) model_calls: u32,
     pub(super) tokens: Tokens,
     pub(super) active_ms: u64,
+    pub(super) started_at: Option<Timestamp>,
     pub(super) completed_at: Option<Timestamp>,
     pub(super) updated_at: Timestamp,
 }
@@ -87,7 +88,7 @@ impl RunChange {
             follows: run.version() - unsaved.len() as u64,
             row: RunRow::of(run),
             events,
-            approvals: unsaved.iter().flat_map(ApprovalChange::of).collect(),
+            approvals: unsaved.iter().flat_map(|recorded| ApprovalChange::of(recorded, run)).collect(),
         })
     }
 }
@@ -97,9 +98,10 @@ impl RunRow {
         let (output, failure) = match run.status() {
             RunStatus::Completed { output } => (output.clone(), None),
             RunStatus::Failed { failure } => (String::new(), Some(failure)),
-            RunStatus::Running | RunStatus::Paused { .. } | RunStatus::Cancelled { .. } => {
-                (String::new(), None)
-            }
+            RunStatus::Queued
+            | RunStatus::Running
+            | RunStatus::Paused { .. }
+            | RunStatus::Cancelled { .. } => (String::new(), None),
         };
         let times = run.times();
         Self {
@@ -113,6 +115,7 @@ impl RunRow {
             model_calls: run.model_calls(),
             tokens: run.tokens(),
             active_ms: times.active_ms,
+            started_at: times.started,
             completed_at: times.completed,
             updated_at: times.updated,
         }
@@ -146,17 +149,23 @@ impl EventRow {
 }
 
 impl ApprovalChange {
-    fn of(recorded: &Recorded) -> Vec<Self> {
+    fn of(recorded: &Recorded, run: &Run) -> Vec<Self> {
         let at = recorded.at;
         match &recorded.event {
             RunEvent::Paused { approvals } => {
                 let opened = |approval: &PendingApproval| Self::Opened(Box::new(approval.clone()), at);
                 approvals.iter().map(opened).collect()
             }
+            // One vote of several: the row stays as it is until the last one settles it.
+            RunEvent::Decided(decided) if run.pending().iter().any(|a| a.id == decided.approval_id) => {
+                Vec::new()
+            }
             RunEvent::Decided(decided) => vec![Self::Resolved(Resolution::of(decided, at))],
             RunEvent::Failed { .. } => vec![Self::Closed { by: None, at }],
             RunEvent::Cancelled { by } => vec![Self::Closed { by: Some(by.clone()), at }],
             RunEvent::Created(_)
+            | RunEvent::Started
+            | RunEvent::ReplyBroken { .. }
             | RunEvent::Claimed { .. }
             | RunEvent::Replied { .. }
             | RunEvent::CallStarted { .. }
@@ -172,6 +181,8 @@ impl Resolution {
         let (status, comment, edited) = match &decided.decision {
             Decision::Approve { comment, edited } => ("APPROVED", comment.clone(), edited.as_ref()),
             Decision::Reject { comment } => ("REJECTED", comment.clone(), None),
+            Decision::Retry | Decision::Result { .. } => ("APPROVED", None, None),
+            Decision::Fail { comment } => ("REJECTED", comment.clone(), None),
             Decision::Expire => ("EXPIRED", None, None),
         };
         Self {

@@ -102,12 +102,12 @@ async fn insert_run<D: Dialect>(
     let inserted = sql
         .execute(
             "insert into runs (id, version, status, attempt, output, error_type, error_message, model_calls,
-                 input_tokens, output_tokens, reasoning_tokens, active_ms, completed_at, updated_at,
-                 session_id, turn, org_id, user_id, agent_id, model, input, created_at, started_at)
+                 input_tokens, output_tokens, reasoning_tokens, active_ms, completed_at, updated_at, started_at,
+                 session_id, turn, org_id, user_id, agent_id, model, input, created_at)
              values ($1, $2, $3, $4, $5, $6, $7, $8,
-                 $9, $10, $11, $12, $13, $14,
-                 $15, (select coalesce(max(turn), 0) + 1 from runs where session_id = $15),
-                 $16, $17, $18, $19, $20, $21, $21)
+                 $9, $10, $11, $12, $13, $14, $15,
+                 $16, (select coalesce(max(turn), 0) + 1 from runs where session_id = $16),
+                 $17, $18, $19, $20, $21, $22)
              on conflict (id) do nothing",
             &[changing_values(row).as_slice(), &fixed].concat(),
         )
@@ -121,16 +121,16 @@ async fn update_run<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Res
         .execute(
             "update runs set version = $2, status = $3, attempt = $4, output = $5, error_type = $6,
                  error_message = $7, model_calls = $8, input_tokens = $9, output_tokens = $10,
-                 reasoning_tokens = $11, active_ms = $12, completed_at = $13, updated_at = $14
-             where id = $1 and version = $15",
+                 reasoning_tokens = $11, active_ms = $12, completed_at = $13, updated_at = $14, started_at = $15
+             where id = $1 and version = $16",
             &[changing_values(&change.row).as_slice(), &[change.follows.into()]].concat(),
         )
         .await?;
     one_row(updated)
 }
 
-/// What `$1` to `$14` are in both.
-fn changing_values(row: &RunRow) -> [Value<'_>; 14] {
+/// What `$1` to `$15` are in both.
+fn changing_values(row: &RunRow) -> [Value<'_>; 15] {
     [
         row.id.as_str().into(),
         row.version.into(),
@@ -146,6 +146,7 @@ fn changing_values(row: &RunRow) -> [Value<'_>; 14] {
         row.active_ms.into(),
         row.completed_at.into(),
         row.updated_at.into(),
+        row.started_at.into(),
     ]
 }
 

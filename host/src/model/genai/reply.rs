@@ -42,6 +42,7 @@ pub(super) fn read(response: &ChatResponse, kind: AdapterKind) -> Result<Reply, 
         signatures: opaque_parts(response.content.parts(), reasoning.as_deref(), kind),
         reasoning,
         tokens: tokens(&response.usage),
+        chunks: Vec::new(),
         model: model_name(raw),
         cut_off: response.stop_reason.as_ref().is_some_and(StopReason::is_max_tokens),
     })
@@ -122,6 +123,7 @@ pub(super) fn salvage(raw: &Value) -> Option<Reply> {
                 },
             })
             .collect(),
+        chunks: Vec::new(),
         tokens: Tokens {
             input: raw.pointer("/usage/prompt_tokens").and_then(Value::as_u64),
             output: raw.pointer("/usage/completion_tokens").and_then(Value::as_u64),
