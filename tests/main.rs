@@ -5,3 +5,8 @@ mod support;
 
 mod approve_once;
 mod readme;
+// slice A
+// slice B
+// slice C
+// slice D
+// slice E

@@ -95,6 +95,11 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(runs::create))
         .routes(routes!(runs::get, runs::cancel))
         .routes(routes!(runs::resume))
+        // slice A
+        // slice B
+        // slice C
+        // slice D
+        // slice E
         .routes(routes!(agents::list))
         .routes(routes!(agents::get))
         .routes(routes!(catalog::tools))

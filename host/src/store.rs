@@ -68,6 +68,16 @@ pub trait Store: Send + Sync {
     /// Pending approvals whose time is up, at most `limit`.
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<(RunId, ApprovalId)>, StoreError>;
 
+    // -- Approvals (slice C) --
+
+    // -- Sessions and the queue (slice B) --
+
+    // -- Agents, audit, usage, lists of runs (slice D) --
+
+    // -- Webhooks (slice E) --
+
+    // -- Events (slice A) --
+
     async fn add_key(&self, key: &ApiKey, hash: &str) -> Result<(), StoreError>;
 
     /// The key whose token has this hash, unless it was revoked.

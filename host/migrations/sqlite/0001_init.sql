@@ -145,3 +145,13 @@ create table kv (
     version integer not null,
     primary key (plugin, org_id, scope, scope_id, key)
 ) strict;
+
+-- slice A
+
+-- slice B
+
+-- slice C
+
+-- slice D
+
+-- slice E

@@ -161,6 +161,16 @@ impl<D: Dialect> Store for SqlStore<D> {
         approvals::expired(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, limit).await
     }
 
+    // -- Approvals (slice C) --
+
+    // -- Sessions and the queue (slice B) --
+
+    // -- Agents, audit, usage, lists of runs (slice D) --
+
+    // -- Webhooks (slice E) --
+
+    // -- Events (slice A) --
+
     async fn add_key(&self, key: &ApiKey, hash: &str) -> Result<(), StoreError> {
         let (key, hash) = (Box::new(key.clone()), hash.to_owned());
         self.write(|reply| Write::AddKey(key, hash, reply)).await

@@ -28,6 +28,10 @@ pub(super) const MOST: usize = 256;
 pub(super) enum Write {
     Create(Box<OriginRow>, Box<RunChange>, Option<KeyClaim>, Reply<Creation>),
     Save(Box<RunChange>, Option<KeyClaim>, Reply<Claim>),
+    // slice B
+    // slice C
+    // slice D
+    // slice E
     AddKey(Box<ApiKey>, String, Reply<()>),
     RevokeKey(KeyId, Timestamp, Reply<bool>),
     KvPut(Box<Put>, Reply<Result<u64, KvRefusal>>),
@@ -159,6 +163,10 @@ impl Write {
                 settle(reply, runs::create(sql, &origin, &change, claim.as_ref()).await)
             }
             Self::Save(change, claim, reply) => settle(reply, runs::save(sql, &change, claim.as_ref()).await),
+            // slice B
+            // slice C
+            // slice D
+            // slice E
             Self::AddKey(key, hash, reply) => {
                 settle(reply, keys::add(sql, &key, &hash).await.map_err(Undo::Failed))
             }
@@ -177,6 +185,10 @@ impl Write {
         match self {
             Self::Create(.., reply) => drop(reply.send(Err(error))),
             Self::Save(.., reply) => drop(reply.send(Err(error))),
+            // slice B
+            // slice C
+            // slice D
+            // slice E
             Self::AddKey(.., reply) => drop(reply.send(Err(error))),
             Self::RevokeKey(.., reply) => drop(reply.send(Err(error))),
             Self::KvPut(.., reply) => drop(reply.send(Err(error))),
