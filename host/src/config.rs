@@ -57,7 +57,7 @@ pub struct ServerArgs {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read {}: {source}", file.display())]
+    #[error("cannot read {}", file.display())]
     Unreadable { file: PathBuf, source: std::io::Error },
     #[error("{}: {message}", file.display())]
     Invalid { file: PathBuf, message: String },

@@ -42,7 +42,7 @@
 //! 3. only `plugin*` names wasmtime;
 //! 4. only `http*` (and `server.rs`, which serves the router) names axum;
 //! 5. the environment is read in `config.rs` only;
-//! 6. only `clock.rs` asks the time.
+//! 6. only `clock.rs` asks what time it is; `std::time::Instant`, which only measures, is free.
 //!
 //! And these hold by construction, each with tests:
 //! - an event is written in the same transaction as the compare-and-set on its run's row;

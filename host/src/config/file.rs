@@ -100,7 +100,7 @@ impl File {
             toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         let mut agents: Vec<Agent> = Vec::new();
         for spanned in table.agents {
-            let line = text.get(..spanned.span().start).unwrap_or_default().lines().count().max(1);
+            let line = text.get(..spanned.span().start).unwrap_or_default().matches('\n').count() + 1;
             let agent =
                 spanned.into_inner().into_agent().map_err(|message| format!("line {line}: {message}"))?;
             if agents.iter().any(|other| other.id == agent.id) {
@@ -184,5 +184,37 @@ fn within<T: PartialOrd + std::fmt::Display>(
             Err(format!("{field} of agent `{agent}` must be from {least} to {most}, not {value}"))
         }
         value => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::File;
+
+    fn error(text: &str) -> String {
+        File::parse(text).err().expect("it is not valid")
+    }
+
+    #[test]
+    fn a_mistake_is_reported_with_its_line_and_what_is_allowed() {
+        let agent = "listen = \"127.0.0.1:1\"\n\n[[agents]]\nid = \"a\"\nmodel = \"demo\"\n";
+        assert!(File::parse(agent).is_ok());
+        let table = [
+            ("max_steps = 1000", "line 3: max_steps of agent `a` must be from 1 to 100, not 1000"),
+            ("top_p = 0.0", "line 3: top_p of agent `a` must be from"),
+            ("tolls = []", "line 6, column 1"),
+            ("tolls = []", "unknown field `tolls`, expected one of `id`, `name`"),
+            ("tools = [\"x\"]", "`x` names no tools: write plugin.tool, plugin.* or *"),
+            ("approval = { \"a.b\" = \"maybe\" }", "expected one of `allow`, `ask`, `deny`"),
+            ("approval = { \"ab\" = \"ask\" }", "approval of agent `a`: `ab` names no tools"),
+            ("[[agents]]\nid = \"a\"\nmodel = \"demo\"", "line 6: there is another agent with the id `a`"),
+            ("[[agents]]\nid = \"b\"\nmodel = \"gpt\"", "write provider::model"),
+            ("[plugins.A__b]", "[plugins.A__b]: `A__b` is not a legal name"),
+            ("[plugins.a.limits]\nmemory = 1", "unknown field `memory`, expected one of `memory_bytes`"),
+        ];
+        for (line, expected) in table {
+            let found = error(&format!("{agent}{line}\n"));
+            assert!(found.contains(expected), "{line}: {found}");
+        }
     }
 }
