@@ -71,7 +71,7 @@ pub(super) fn compile(
             Some(done) => progress = done,
             None => say(&with_progress(line, &progress)),
         },
-        Event::Quiet(elapsed) => say(&format!("still compiling ({progress} units, {} s)", elapsed.as_secs())),
+        Event::Quiet(time) => say(&format!("still compiling ({progress}), quiet for {} s", time.as_secs())),
     })?;
     if !status.success() {
         return Err(BuildError::DoesNotCompile { folder: build.source.clone() });
