@@ -1,6 +1,6 @@
 //! A server in this process: port 0, a SQLite file and a plugin folder of its own, a clock that a test moves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use holdfast::clock::Clock;
@@ -56,10 +56,17 @@ pub(crate) struct Answer {
 impl TestHost {
     /// With these plugins, this configuration file and this model as the provider `script`.
     pub(crate) async fn start(plugins: &[&str], config: &str, model: Arc<dyn Model>) -> Self {
+        let files: Vec<PathBuf> = plugins.iter().map(|id| guest(id)).collect();
+        Self::with_files(&files, config, model).await
+    }
+
+    /// The same, with components that the test brings along.
+    pub(crate) async fn with_files(plugins: &[PathBuf], config: &str, model: Arc<dyn Model>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("plugins")).expect("a folder for plugins");
-        for id in plugins {
-            std::fs::copy(guest(id), folder.path().join("plugins").join(format!("{id}.wasm"))).expect(id);
+        for file in plugins {
+            let name = file.file_name().expect("a component");
+            std::fs::copy(file, folder.path().join("plugins").join(name)).expect("the component can be read");
         }
         let clock = Clock::manual();
         let mut host = Self {

@@ -172,13 +172,12 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
             }
         }
         Standing::Approved(approved) if *approved == fingerprint => run(arguments),
-        Standing::Approved(_) => Verdict::Answer(unavailable()),
         Standing::InDoubt(doubt) if spec.annotations.repeatable() && unchanged(&doubt.approved) => {
             run(arguments)
         }
         Standing::InDoubt(_) => ask(Question::OutcomeUnknown, fingerprint),
         Standing::Again(doubt) if unchanged(&doubt.approved) => run(arguments),
-        Standing::Again(_) => Verdict::Answer(unavailable()),
+        Standing::Approved(_) | Standing::Again(_) => Verdict::Answer(unavailable()),
     }
 }
 

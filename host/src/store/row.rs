@@ -180,9 +180,8 @@ impl Resolution {
     fn of(decided: &Decided, at: Timestamp) -> Self {
         let (status, comment, edited) = match &decided.decision {
             Decision::Approve { comment, edited } => ("APPROVED", comment.clone(), edited.as_ref()),
-            Decision::Reject { comment } => ("REJECTED", comment.clone(), None),
             Decision::Retry | Decision::Result { .. } => ("APPROVED", None, None),
-            Decision::Fail { comment } => ("REJECTED", comment.clone(), None),
+            Decision::Reject { comment } | Decision::Fail { comment } => ("REJECTED", comment.clone(), None),
             Decision::Expire => ("EXPIRED", None, None),
         };
         Self {
