@@ -4,7 +4,12 @@
 mod support;
 
 mod approve_once;
+mod cancel_closes_the_pause;
+mod edited_arguments_are_recorded;
+mod pause_survives_kill;
 mod readme;
+mod reject_returns_control;
+mod two_gated_calls_in_one_turn;
 // slice A
 // slice B
 // slice C
