@@ -179,6 +179,19 @@ impl TestHost {
         Answer { status, headers, body }
     }
 
+    /// Waits until a call is under way, and returns its run's id.
+    pub(crate) async fn running_call(&self) -> String {
+        let database = self.folder.path().join("holdfast.db");
+        let query = "select run_id from run_events where kind = 'call_started' order by at desc limit 1";
+        for _ in 0..600 {
+            if let [run] = &super::process::text(&database, query).await[..] {
+                return run.clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("no call has started");
+    }
+
     /// What the probe's counter `key` stands at: how often an effect happened.
     pub(crate) async fn effects(&self, key: &str) -> u64 {
         let database = self.folder.path().join("holdfast.db");

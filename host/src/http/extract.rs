@@ -81,7 +81,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Problem::new(Kind::MalformedBody, "The body must be a JSON object."));
     }
     serde_path_to_error::deserialize(json).map_err(|error| {
-        let message = error.inner().to_string();
+        // serde names numbers by Rust's types.
+        let message = error.inner().to_string().replace("expected f64", "expected a number");
+        let message = message.replace("expected i64", "expected an integer");
         // A missing field is reported at its parent; its name is in the message.
         let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
         let parent = error.path().to_string();

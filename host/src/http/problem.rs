@@ -187,7 +187,8 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let instance = request.uri().path().to_owned();
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let mut response = next.run(request).await;
-    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    let problem = response.extensions_mut().remove::<Problem>();
+    let Some(problem) = problem.or_else(|| of_the_framework(&response)) else { return response };
     let (kind, status, title) = problem.kind.parts();
     let mut document = json!({
         "type": format!("urn:problem-type:{kind}"),
@@ -211,6 +212,17 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     }
     *response.body_mut() = document.to_string().into();
     response
+}
+
+/// What axum itself refuses, it refuses in plain text.
+fn of_the_framework(response: &Response) -> Option<Problem> {
+    let is_text = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/"));
+    let detail = "The path cannot be read: percent-encode it as UTF-8.";
+    (is_text && response.status() == StatusCode::BAD_REQUEST)
+        .then(|| Problem::new(Kind::InvalidRequest, detail))
 }
 
 impl From<StoreError> for Problem {
