@@ -5,15 +5,20 @@ mod support;
 
 mod approve_once;
 mod bad_requests;
+mod calls_are_checked;
 mod cancel_closes_the_pause;
 mod deny;
 mod edited_arguments_are_recorded;
+mod idempotency;
+mod limits_end_runs;
 mod load_refusals;
 mod openapi;
 mod pause_survives_kill;
 mod readme;
+mod recovery;
 mod reject_returns_control;
 mod sandbox_limits;
+mod sessions_remember;
 mod two_gated_calls_in_one_turn;
 // slice A
 // slice B

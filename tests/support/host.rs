@@ -149,6 +149,18 @@ impl TestHost {
         self.get(&format!("/api/agents/agent/runs/{id}")).await.body
     }
 
+    /// The run, once it has ended.
+    pub(crate) async fn settled(&self, run: &Value) -> Value {
+        for _ in 0..600 {
+            let read = self.read(run).await;
+            if read["completedAt"].is_string() {
+                return read;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("the run did not end: {run}");
+    }
+
     pub(crate) async fn cancel(&self, run: &Value) -> Answer {
         let id = run["runId"].as_str().expect("a runId");
         self.send(self.request(reqwest::Method::DELETE, &format!("/api/agents/agent/runs/{id}"))).await

@@ -60,6 +60,20 @@ fn slow(_: &Context, args: Slow) -> Result<Output, Failure> {
     increment(&format!("{}.finished", args.key))
 }
 
+/// Sleeps at its first attempt only, and says whether the key of the second is the same.
+fn slow_idempotent(context: &Context, args: Slow) -> Result<Output, Failure> {
+    let key = format!("{}.key", args.key);
+    if context.attempt == 1 {
+        kv::put(Scope::Plugin, &key, &context.idempotency_key, kv::Expect::Any)?;
+        increment(&format!("{}.started", args.key))?;
+        thread::sleep(Duration::from_millis(args.ms));
+    }
+    increment(&format!("{}.finished", args.key))?;
+    let first = kv::get::<String>(Scope::Plugin, &key)?.map(|entry| entry.value);
+    let same = if first.as_ref() == Some(&context.idempotency_key) { "the same" } else { "another" };
+    Ok(Output::text(format!("attempt {}, {same} key", context.attempt)))
+}
+
 fn env(_: &Context, _: Nothing) -> Result<Output, Failure> {
     Output::json(&Seen::now())
 }
@@ -85,5 +99,6 @@ holdfast_plugin::export! {
     Tool::new("count", "Reads the key's count.", count).read_only().returns::<Count>(),
     Tool::new("echo", "Says the text.", echo).read_only(),
     Tool::new("slow", "Counts, sleeps, and counts again.", slow).returns::<Count>(),
+    Tool::new("slow_idempotent", "Sleeps once, and is safe to repeat.", slow_idempotent).idempotent(),
     Tool::new("env", "Says what the guest sees of the machine.", env).read_only().returns::<Seen>(),
 }
