@@ -38,19 +38,14 @@ async fn answer(host: &TestHost, request: reqwest::RequestBuilder) -> String {
     }
     let kind =
         answer.body["type"].as_str().and_then(|kind| kind.strip_prefix("urn:problem-type:")).expect("a type");
-    let params = match answer.body["invalidParams"].as_array() {
-        Some(params) => params
-            .iter()
-            .map(|param| {
-                format!(
-                    " [{}] {}",
-                    param["field"].as_str().unwrap_or("?"),
-                    param["message"].as_str().unwrap_or("?")
-                )
-            })
-            .collect::<String>(),
-        None => format!(" {}", answer.body["detail"].as_str().unwrap_or("?")),
-    };
+    let mut params = String::new();
+    for param in answer.body["invalidParams"].as_array().into_iter().flatten() {
+        let part = |name: &str| param[name].as_str().expect("a text");
+        write!(params, " [{}] {}", part("field"), part("message")).expect("a string takes it");
+    }
+    if params.is_empty() {
+        params = format!(" {}", answer.body["detail"].as_str().expect("a text"));
+    }
     format!("{} {kind}{params}", answer.status)
 }
 
@@ -258,7 +253,7 @@ async fn bad_everything_else() {
     for (what, request) in requests {
         writeln!(lines, "{what}\n    {}", answer(&host, request).await).expect("a string takes it");
     }
-    expect![[r#"
+    expect![[r"
         no token
             401 unauthorized Send `Authorization: Bearer <token>`. `holdfast key create` makes a token.
         another scheme
@@ -299,7 +294,7 @@ async fn bad_everything_else() {
             400 invalid-request The path cannot be read: percent-encode it as UTF-8.
         an empty idempotency key
             400 invalid-request [Idempotency-Key] must have 1 to 255 visible ASCII characters
-    "#]].assert_eq(&lines);
+    "]].assert_eq(&lines);
     // Unknown fields are ignored, and null is the same as absent.
     let lenient = json!({"message": "x", "stream": true, "sessionId": null, "userId": null, "orgId": null,
         "generateFollowups": null, "media": null, "options": null, "unknown": {"a": 1}});

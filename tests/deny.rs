@@ -31,10 +31,8 @@ async fn notes_are_their_users_alone() {
     let as_user = async |user: &str, org: Option<&str>| {
         let body = json!({"message": "note", "userId": user, "orgId": org});
         let answer = host.post("/api/agents/agent/runs", &body).await;
-        answer.body["tools"][0]["toolOutput"]
-            .as_str()
-            .map(str::to_owned)
-            .unwrap_or_else(|| panic!("{answer:?}"))
+        let output = answer.body["tools"][0]["toolOutput"].as_str();
+        output.map_or_else(|| panic!("{answer:?}"), str::to_owned)
     };
     assert_eq!(as_user("ann", None).await, "Saved as note 1.");
     assert_eq!(as_user("ann", None).await, "Saved as note 2.");

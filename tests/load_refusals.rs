@@ -21,8 +21,8 @@ fn component(text: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_is_refused_with_a_reason_and_the_good_ones_load() {
-    let made = tempfile::tempdir().expect("a folder");
-    let make = |id: &str, bytes: &[u8]| file(made.path(), id, bytes);
+    let folder = tempfile::tempdir().expect("a folder");
+    let make = |id: &str, bytes: &[u8]| file(folder.path(), id, bytes);
     let files = [
         make("core", &component("(module)")),
         make("garbage", b"not WebAssembly at all"),

@@ -1,6 +1,8 @@
 //! One binary, one file per promise. Each test starts the real server on port 0 with a real SQLite file and
 //! real compiled components; what must survive a `kill -9` is a process of its own (`support/process.rs`).
 
+#![expect(clippy::expect_used, reason = "a test says what it took for granted, and fails")]
+
 mod support;
 
 mod approve_once;
@@ -8,10 +10,13 @@ mod bad_requests;
 mod calls_are_checked;
 mod cancel_closes_the_pause;
 mod deny;
+mod drain;
 mod edited_arguments_are_recorded;
 mod idempotency;
+mod keys_and_roles;
 mod limits_end_runs;
 mod load_refusals;
+mod models_over_http;
 mod openapi;
 mod pause_survives_kill;
 mod readme;

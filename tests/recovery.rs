@@ -1,8 +1,6 @@
 //! A run that was under way at a `kill -9` is taken up from its journal: what was answered is not asked
 //! again, what finished is not run again, and what nobody knows is a question to a human.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -36,21 +34,13 @@ async fn start(host: &Process, until: impl AsyncFn(&Process) -> bool) -> String 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_to_the_model_is_asked_again() {
-    let slow = Arc::new(AtomicBool::new(true));
-    let answer = Arc::clone(&slow);
-    let model = OpenAi::start(move |_| {
-        if answer.load(Ordering::SeqCst) {
-            // Longer than the process lives.
-            std::thread::sleep(Duration::from_secs(3));
-        }
-        openai::text("done")
-    })
-    .await;
+    let model = OpenAi::start(|_| openai::text("done")).await;
+    model.delay(Duration::from_mins(1));
     let mut host = Process::start(&["probe"], &model.config()).await;
     let asked = async |_: &Process| !model.asked().is_empty();
     let run = start(&host, asked).await;
     host.kill().await;
-    slow.store(false, Ordering::SeqCst);
+    model.delay(Duration::ZERO);
     host.restart().await;
     let run = host.wait_for(&run, &["COMPLETED"]).await;
     assert_eq!((&run["content"], model.asked().len()), (&json!("done"), 2));

@@ -7,7 +7,7 @@ use crate::support::host::ONE_AGENT;
 use crate::support::{Script, TestHost, calls, say};
 
 /// Low limits, so that running into them takes no time.
-const LIMITS: &str = r#"
+const LIMITS: &str = r"
 [plugins.hostile.limits]
 cpu_ms = 300
 wall_ms = 2000
@@ -17,7 +17,7 @@ host_calls = 1000
 log_lines = 50
 kv_bytes = 100000
 kv_entries = 20
-"#;
+";
 
 struct Row {
     tool: &'static str,

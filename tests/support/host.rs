@@ -131,7 +131,7 @@ impl TestHost {
 
     // Requests, as the admin.
 
-    /// Runs `agent` and returns the RunResponse.
+    /// Runs `agent` and returns what it came to.
     pub(crate) async fn run(&self, message: &str) -> Value {
         let answer = self.post("/api/agents/agent/runs", &serde_json::json!({"message": message})).await;
         assert_eq!(answer.status, 200, "{answer:?}");

@@ -1,6 +1,8 @@
 //! An OpenAI-compatible server that answers as a test says, and remembers what it was asked.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,12 +17,15 @@ pub(crate) struct OpenAi {
     /// To be given as `base_url`.
     pub(crate) url: String,
     asked: Arc<Mutex<Vec<Value>>>,
+    /// Milliseconds that each answer takes.
+    delay: Arc<AtomicU64>,
     server: tokio::task::JoinHandle<()>,
 }
 
 #[derive(Clone)]
 struct Shared {
     answer: Arc<Answer>,
+    delay: Arc<AtomicU64>,
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -28,12 +33,19 @@ impl OpenAi {
     /// `answer` gets the request's body.
     pub(crate) async fn start(answer: impl Fn(&Value) -> Response + Send + Sync + 'static) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let shared = Shared { answer: Arc::new(answer), asked: Arc::clone(&asked) };
+        let delay = Arc::new(AtomicU64::new(0));
+        let shared =
+            Shared { answer: Arc::new(answer), delay: Arc::clone(&delay), asked: Arc::clone(&asked) };
         let router = Router::new().route("/v1/chat/completions", post(complete)).with_state(shared);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
-        Self { url, asked, server }
+        Self { url, asked, delay, server }
+    }
+
+    /// From now on each answer takes this long.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.delay.store(u64::try_from(delay.as_millis()).expect("a short time"), Ordering::SeqCst);
     }
 
     /// The requests so far, oldest first.
@@ -59,6 +71,7 @@ impl Drop for OpenAi {
 
 async fn complete(State(shared): State<Shared>, Json(body): Json<Value>) -> Response {
     shared.asked.lock().expect("no test panics in here").push(body.clone());
+    tokio::time::sleep(Duration::from_millis(shared.delay.load(Ordering::SeqCst))).await;
     (shared.answer)(&body)
 }
 

@@ -1,23 +1,22 @@
 //! The real program in a process of its own, to be killed with SIGKILL at any moment.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Row as _};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use super::guests::guest;
 use super::host::{ADMIN, Answer};
+use super::server::Server;
 
 pub(crate) struct Process {
     pub(crate) url: String,
     pub(crate) folder: TempDir,
-    child: Option<Child>,
+    server: Option<Server>,
     client: reqwest::Client,
 }
 
@@ -31,47 +30,31 @@ impl Process {
         }
         let cache = super::guests::root().join("target/test-guests/cache");
         let text = format!(
-            "listen = \"127.0.0.1:0\"\ndatabase = \"sqlite://holdfast.db\"\nplugin_dir = \"plugins\"\ncompile_cache = {cache:?}\n{config}"
+            "listen = \"127.0.0.1:0\"\ndatabase = \"sqlite://holdfast.db\"\nplugin_dir = \"plugins\"\ncompile_cache = \"{}\"\n{config}",
+            cache.display()
         );
         std::fs::write(folder.path().join("holdfast.toml"), text).expect("a configuration file");
-        let mut process = Self { url: String::new(), folder, child: None, client: reqwest::Client::new() };
+        let mut process = Self { url: String::new(), folder, server: None, client: reqwest::Client::new() };
         process.launch().await;
         process
     }
 
     async fn launch(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-        command
-            .arg("serve")
-            .current_dir(self.folder.path())
-            .env("HOLDFAST_ADMIN_TOKEN", ADMIN)
-            .env_remove("OPENAI_API_KEY")
-            .env_remove("OPENAI_BASE_URL")
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().expect("the program starts");
-        let stdout = child.stdout.take().expect("its output is piped");
-        let line = BufReader::new(stdout)
-            .lines()
-            .next_line()
-            .await
-            .expect("it prints")
-            .expect("it says where it is");
-        self.url =
-            line.split_whitespace().find(|word| word.starts_with("http://")).expect("a URL").to_owned();
-        self.child = Some(child);
+        let server = Server::launch(self.folder.path(), &["serve"], &[("HOLDFAST_ADMIN_TOKEN", ADMIN)]).await;
+        self.url.clone_from(&server.url);
+        self.server = Some(server);
     }
 
     /// SIGKILL, and gone.
     pub(crate) async fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().await.expect("it can be killed");
+        if let Some(mut server) = self.server.take() {
+            server.child.kill().await.expect("it can be killed");
         }
     }
 
     /// SIGTERM, and how it ended.
     pub(crate) async fn terminate(&mut self) -> std::process::ExitStatus {
-        let mut child = self.child.take().expect("it runs");
+        let child = &mut self.server.take().expect("it runs").child;
         let pid = child.id().expect("it runs").to_string();
         Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
         tokio::time::timeout(Duration::from_secs(30), child.wait()).await.expect("it ends").expect("a status")

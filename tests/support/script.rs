@@ -8,33 +8,16 @@ use holdfast::model::{Model, ModelError, Request};
 use holdfast::session::{Message, Reply};
 use holdfast::tool::ToolCall;
 
-type Turn = Result<Reply, ModelError>;
-
 #[derive(Default)]
 pub(crate) struct Script {
-    turns: Vec<Turn>,
+    turns: Vec<Reply>,
     requests: Mutex<VecDeque<Request>>,
-    /// Replies wait until somebody opens it.
-    gate: Option<Arc<tokio::sync::Semaphore>>,
 }
 
 impl Script {
     /// The n-th reply after a user's message is the n-th of `turns`; the last one repeats.
     pub(crate) fn new(turns: impl IntoIterator<Item = Reply>) -> Arc<Self> {
-        Arc::new(Self { turns: turns.into_iter().map(Ok).collect(), ..Self::default() })
-    }
-
-    pub(crate) fn failing(error: ModelError) -> Arc<Self> {
-        Arc::new(Self { turns: vec![Err(error)], ..Self::default() })
-    }
-
-    /// Each reply takes a permit first.
-    pub(crate) fn gated(
-        turns: impl IntoIterator<Item = Reply>,
-        gate: &Arc<tokio::sync::Semaphore>,
-    ) -> Arc<Self> {
-        let turns = turns.into_iter().map(Ok).collect();
-        Arc::new(Self { turns, gate: Some(Arc::clone(gate)), ..Self::default() })
+        Arc::new(Self { turns: turns.into_iter().collect(), ..Self::default() })
     }
 
     /// The requests so far, oldest first.
@@ -47,9 +30,6 @@ impl Script {
 impl Model for Script {
     async fn reply(&self, request: &Request) -> Result<Reply, ModelError> {
         self.requests.lock().expect("no test panics in here").push_back(request.clone());
-        if let Some(gate) = &self.gate {
-            gate.acquire().await.expect("the gate is never closed").forget();
-        }
         let replied = request
             .messages
             .iter()
@@ -57,7 +37,7 @@ impl Model for Script {
             .take_while(|message| !matches!(message, Message::User { .. }))
             .filter(|message| matches!(message, Message::Assistant(_)))
             .count();
-        self.turns.get(replied).or(self.turns.last()).expect("a script has a turn").clone()
+        Ok(self.turns.get(replied).or(self.turns.last()).expect("a script has a turn").clone())
     }
 }
 
