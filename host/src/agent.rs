@@ -3,12 +3,15 @@
 //! Pure values, made by `config` and snapshotted into each run's first event, so that a run keeps the
 //! agent it started with whatever happens to the configuration.
 
+mod parts;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::parts::{AgentParts, Flaw};
 use crate::id::AgentId;
 use crate::tool::{Approval, ToolName, ToolSpec};
 
