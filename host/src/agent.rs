@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::parts::{AgentParts, Flaw};
+pub use self::parts::{AgentParts, BudgetParts, Flaw};
+use crate::budget::Budget;
 use crate::id::AgentId;
 use crate::tool::{Approval, ToolName, ToolSpec};
 
@@ -29,6 +30,11 @@ pub struct Agent {
     /// Whether the model reads images; unknown = judged by the model's name.
     pub vision: Option<bool>,
     pub options: Options,
+    #[serde(default)]
+    pub budget: Budget,
+    /// From 1; 0 = of the configuration file.
+    #[serde(default)]
+    pub version: u32,
 }
 
 /// What steers a run. Limits are always set; sampling options only where somebody chose them.

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use serde::Deserialize;
+
 use super::{Agent, ApprovalRule, ModelName, Options, Policy, ToolPattern};
+use crate::budget::{Budget, micros};
 use crate::id::AgentId;
 
 /// Most characters of a name.
@@ -32,6 +35,18 @@ pub struct AgentParts {
     pub max_steps: Option<u32>,
     pub timeout_ms: Option<u64>,
     pub approval_expiry_ms: Option<u64>,
+    pub budget: Option<BudgetParts>,
+}
+
+/// What somebody wrote about an agent's budget.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetParts {
+    pub max_tool_calls: Option<u32>,
+    pub max_input_tokens: Option<u64>,
+    pub max_output_tokens: Option<u64>,
+    /// In units of the price table's currency.
+    pub max_cost: Option<f64>,
 }
 
 /// A part that is not as it should be.
@@ -79,6 +94,7 @@ impl AgentParts {
                 .within("approval_expiry_ms", self.approval_expiry_ms, 1..=31_536_000_000)
                 .unwrap_or(default.approval_expiry_ms),
         };
+        let budget = self.budget.map_or_else(Budget::default, |parts| flaws.budget(parts));
         flaws.none_or(Agent {
             id: AgentId::from(self.id),
             name,
@@ -89,6 +105,8 @@ impl AgentParts {
             approval,
             vision: self.vision,
             options,
+            budget,
+            version: 0,
         })
     }
 }
@@ -118,6 +136,19 @@ impl Flaws {
             self.add(field, format!("must be from {least} to {most}, not {value}"));
         }
         value
+    }
+
+    fn budget(&mut self, parts: BudgetParts) -> Budget {
+        let max_cost_micros = parts.max_cost.map(micros).transpose().unwrap_or_else(|message| {
+            self.add("budget", format!("is not valid: max_cost {message}"));
+            None
+        });
+        Budget {
+            max_tool_calls: parts.max_tool_calls,
+            max_input_tokens: parts.max_input_tokens,
+            max_output_tokens: parts.max_output_tokens,
+            max_cost_micros,
+        }
     }
 
     fn none_or(self, agent: Agent) -> Result<Agent, Vec<Flaw>> {

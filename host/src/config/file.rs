@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use url::Url;
 
-use crate::agent::{Agent, AgentParts, ModelName, Policy, ToolPattern};
-use crate::http::{HttpLimits, MediaLimits};
+use super::limits::{self, BudgetsTable, PriceTable, RateLimitTable};
+use crate::agent::{Agent, AgentParts, BudgetParts, ModelName, Policy, ToolPattern};
+use crate::budget::Budgets;
+use crate::http::{HttpLimits, MediaLimits, RateLimit};
 use crate::plugin::PluginSettings;
 
 /// A checked configuration file.
@@ -24,6 +26,8 @@ pub(super) struct File {
     pub(super) providers: BTreeMap<String, ProviderTable>,
     pub(super) agents: Vec<Agent>,
     pub(super) plugins: BTreeMap<String, PluginSettings>,
+    pub(super) rate_limit: Option<RateLimit>,
+    pub(super) budgets: Budgets,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +47,12 @@ struct FileTable {
     agents: Vec<toml::Spanned<AgentTable>>,
     #[serde(default)]
     plugins: BTreeMap<String, PluginSettings>,
+    /// By the model's name.
+    #[serde(default)]
+    prices: BTreeMap<String, PriceTable>,
+    #[serde(default)]
+    budgets: BudgetsTable,
+    rate_limit: Option<RateLimitTable>,
 }
 
 fn default_grace() -> u64 {
@@ -89,6 +99,7 @@ struct AgentTable {
     max_steps: Option<u32>,
     timeout_ms: Option<u64>,
     approval_expiry_ms: Option<u64>,
+    budget: Option<BudgetParts>,
 }
 
 impl File {
@@ -124,6 +135,8 @@ impl File {
             providers: table.providers,
             agents,
             plugins: table.plugins,
+            rate_limit: table.rate_limit.map(RateLimit::from),
+            budgets: limits::budgets(table.prices, table.budgets)?,
         })
     }
 }
@@ -146,6 +159,7 @@ impl AgentTable {
             max_steps: self.max_steps,
             timeout_ms: self.timeout_ms,
             approval_expiry_ms: self.approval_expiry_ms,
+            budget: self.budget,
         };
         parts.check().map_err(|flaws| {
             let flaws =
