@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdfast::agent::{Agent, Options};
+use holdfast::budget::Budget;
 use holdfast::clock::Clock;
 use holdfast::event::NewRun;
 use holdfast::id::{AgentId, Ids, OrgId, UserId};
@@ -89,6 +90,8 @@ async fn create(store: &Arc<dyn Store>, ids: &Ids, runs: usize) -> anyhow::Resul
                 approval: Vec::new(),
                 vision: None,
                 options: Options::default(),
+                budget: Budget::default(),
+                version: 0,
             },
             input: "What is 6 times 7?".to_owned(),
             media: Vec::new(),

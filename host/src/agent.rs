@@ -3,12 +3,16 @@
 //! Pure values, made by `config` and snapshotted into each run's first event, so that a run keeps the
 //! agent it started with whatever happens to the configuration.
 
+mod parts;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::parts::{AgentParts, BudgetParts, Flaw};
+use crate::budget::Budget;
 use crate::id::AgentId;
 use crate::tool::{Approval, ToolName, ToolSpec};
 
@@ -26,6 +30,11 @@ pub struct Agent {
     /// Whether the model reads images; unknown = judged by the model's name.
     pub vision: Option<bool>,
     pub options: Options,
+    #[serde(default)]
+    pub budget: Budget,
+    /// From 1; 0 = of the configuration file.
+    #[serde(default)]
+    pub version: u32,
 }
 
 /// What steers a run. Limits are always set; sampling options only where somebody chose them.

@@ -4,6 +4,7 @@
 //! be wrong later; a mistake in the file is reported with its name, its line and what is allowed there.
 
 mod file;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,7 +15,8 @@ use clap::Args;
 
 use self::file::File;
 use crate::agent::Agent;
-use crate::http::HttpLimits;
+use crate::budget::Budgets;
+use crate::http::{HttpLimits, RateLimit};
 use crate::model::{Provider, default_key_env};
 use crate::plugin::PluginSettings;
 
@@ -34,6 +36,9 @@ pub struct Config {
     pub agents: Vec<Agent>,
     pub plugins: BTreeMap<String, PluginSettings>,
     pub http: HttpLimits,
+    /// None = no key is limited.
+    pub rate_limit: Option<RateLimit>,
+    pub budgets: Budgets,
     /// How long runs may go on after SIGTERM.
     pub shutdown_grace: Duration,
 }
@@ -124,6 +129,8 @@ impl Config {
             agents: parsed.agents,
             plugins: parsed.plugins,
             http: parsed.http,
+            rate_limit: parsed.rate_limit,
+            budgets: parsed.budgets,
             shutdown_grace: Duration::from_millis(parsed.shutdown_grace_ms),
         })
     }

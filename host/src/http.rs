@@ -3,16 +3,21 @@
 //! Handlers parse into domain types, call the runner or the store, and map what comes back. Every route is
 //! in [`router`], once, and the OpenAPI document is made from the same list.
 
+mod admin_agents;
+mod agent_book;
 mod agents;
+mod audit;
 mod catalog;
 mod extract;
 mod health;
 mod media;
+mod page;
 mod problem;
+mod rate_limit;
 mod run_response;
+mod run_row;
 mod runs;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -29,12 +34,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+pub(crate) use self::agent_book::AgentBook;
 pub(crate) use self::media::MediaChecker;
 pub use self::media::MediaLimits;
 use self::problem::{Kind, Problem, REQUEST_ID};
-use crate::agent::Agent;
+pub use self::rate_limit::RateLimit;
+pub(crate) use self::rate_limit::RateLimiter;
+use crate::budget::Budgets;
 use crate::clock::Clock;
-use crate::id::{AgentId, Ids};
+use crate::id::Ids;
 use crate::model::Models;
 use crate::plugin::PluginHost;
 use crate::registry::ToolRegistry;
@@ -48,7 +56,9 @@ pub struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) registry: Arc<ArcSwap<ToolRegistry>>,
     pub(crate) plugins: PluginHost,
-    pub(crate) agents: Arc<BTreeMap<AgentId, Agent>>,
+    pub(crate) agents: AgentBook,
+    pub(crate) budgets: Arc<Budgets>,
+    pub(crate) rate: RateLimiter,
     pub(crate) models: Arc<Models>,
     pub(crate) media: MediaChecker,
     pub(crate) clock: Clock,
@@ -82,6 +92,7 @@ impl Default for HttpLimits {
     tags(
         (name = "runs", description = "Run an agent, decide its pending calls, cancel"),
         (name = "agents", description = "The agents of this server"),
+        (name = "admin", description = "For the role admin: agents, the audit log"),
         (name = "catalog", description = "Tools, plugins and models"),
         (name = "health", description = "Liveness and readiness; no token needed"),
     ),
@@ -98,7 +109,11 @@ fn api() -> OpenApiRouter<App> {
         // slice A
         // slice B
         // slice C
-        // slice D
+        .routes(routes!(run_row::list))
+        .routes(routes!(admin_agents::list, admin_agents::create))
+        .routes(routes!(admin_agents::get, admin_agents::update, admin_agents::delete))
+        .routes(routes!(admin_agents::restore))
+        .routes(routes!(audit::list))
         // slice E
         .routes(routes!(agents::list))
         .routes(routes!(agents::get))

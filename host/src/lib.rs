@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`id`], [`clock`] | ids and time, as parameters |
 //! | [`tool`] | tool names, specifications, calls, outcomes, approvals |
+//! | [`audit`], [`budget`] | who did what; what runs may use and what it costs |
 //! | [`agent`], [`session`], [`event`] | agents and their policy; the conversation; what happened to a run |
 //! | [`run`] | the state machine: folded from events, says what to do next; pure |
 //! | [`model`] | `trait Model`, providers through genai, the demo model, retries |
@@ -27,7 +28,7 @@
 //! An edge that is not drawn is forbidden.
 //!
 //! ```text
-//! id, clock <- tool <- agent, session, event <- run <- { model, registry -> plugin, store } <- runner <- http
+//! id, clock <- tool, audit <- session <- budget <- agent, event <- run <- { model, registry -> plugin, store } <- runner <- http
 //!                                                                    http, config <- server <- command <- main
 //! ```
 //!
@@ -67,6 +68,8 @@
 
 pub mod address;
 pub mod agent;
+pub mod audit;
+pub mod budget;
 pub mod clock;
 pub mod command;
 pub mod config;

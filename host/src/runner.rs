@@ -4,6 +4,7 @@
 //! a run is driven (`runner/drive.rs`), in a task of its own, so that a client that leaves stops nothing.
 //! Who may do what is checked before, in `http`.
 
+mod allowance;
 mod decide;
 mod drive;
 mod presence;
@@ -19,9 +20,11 @@ use tokio_util::task::TaskTracker;
 
 pub use self::decide::{Choice, DecideError, DecideRequest, Targets};
 use self::presence::{Presence, Present};
+use crate::audit::Actor;
+use crate::budget::Budgets;
 use crate::clock::Clock;
 use crate::event::NewRun;
-use crate::id::{Ids, RunId, UserId};
+use crate::id::{Ids, RunId};
 use crate::model::Models;
 use crate::registry::ToolRegistry;
 use crate::run::{InvalidTransition, Run};
@@ -35,6 +38,7 @@ pub struct Runner {
     registry: Arc<ArcSwap<ToolRegistry>>,
     clock: Clock,
     ids: Ids,
+    budgets: Arc<Budgets>,
     presence: Presence,
     tasks: TaskTracker,
     /// Fires when the grace period is over: whatever still runs stops where its journal is.
@@ -50,6 +54,7 @@ pub struct Parts {
     pub registry: Arc<ArcSwap<ToolRegistry>>,
     pub clock: Clock,
     pub ids: Ids,
+    pub budgets: Arc<Budgets>,
 }
 
 /// Why a run did not start.
@@ -73,6 +78,7 @@ impl Runner {
             registry: parts.registry,
             clock: parts.clock,
             ids: parts.ids,
+            budgets: parts.budgets,
             presence: Presence::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -106,7 +112,8 @@ impl Runner {
     }
 
     /// Ends the run in whatever state it is. The first end stays: cancelling a terminal run changes nothing.
-    pub async fn cancel(&self, id: &RunId, by: &UserId) -> Result<(), StoreError> {
+    pub async fn cancel(&self, id: &RunId, by: impl Into<Actor>) -> Result<(), StoreError> {
+        let by: Actor = by.into();
         self.change(id, |run| run.cancel(by.clone(), self.clock.now())).await?;
         // Only after the journal says so: a driver that has not noticed yet cannot save anything any more.
         self.presence.cancel(id);

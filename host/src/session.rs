@@ -81,6 +81,9 @@ pub struct Reply {
     /// whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chunks: Vec<Chunk>,
+    /// What it cost by the prices of the moment it was recorded; none = not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_micros: Option<u64>,
 }
 
 /// One piece of a streamed reply: the next `bytes` of its content or of its reasoning.

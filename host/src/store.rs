@@ -9,26 +9,34 @@ use std::sync::Arc;
 
 use sqlx::Sqlite;
 
+use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
-use crate::id::{ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
+use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
 use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
 
+mod agents;
 mod approvals;
+mod audit;
 mod claims;
 mod dialect;
 mod keys;
 mod kv;
+mod lists;
 mod row;
 mod runs;
 mod sql;
 mod sqlite;
+mod usage;
 mod writer;
 
 #[cfg(test)]
 mod contract;
 
+pub use agents::{AgentChange, AgentWrite, AgentWritten, StoredAgent};
+pub use audit::{AuditFilter, AuditRow};
+pub use lists::{Listed, Range, RunFilter, RunSummary};
 use sql::{Access, SqlStore};
 use sqlite::Place;
 
@@ -72,7 +80,26 @@ pub trait Store: Send + Sync {
 
     // -- Sessions and the queue (slice B) --
 
-    // -- Agents, audit, usage, lists of runs (slice D) --
+    /// Makes, changes, deletes or restores an organisation's agent, with its audit row.
+    async fn write_agent(&self, write: AgentWrite) -> Result<AgentWritten, StoreError>;
+
+    /// Also a deleted one.
+    async fn agent(&self, org: &OrgId, id: &AgentId) -> Result<Option<StoredAgent>, StoreError>;
+
+    /// All of an organisation's, by id, deleted ones included.
+    async fn agents(&self, org: &OrgId) -> Result<Vec<StoredAgent>, StoreError>;
+
+    /// Every organisation's.
+    async fn agent_ids(&self) -> Result<Vec<(OrgId, AgentId)>, StoreError>;
+
+    /// Newest first.
+    async fn audit_log(&self, filter: &AuditFilter, range: Range) -> Result<Listed<AuditRow>, StoreError>;
+
+    /// Newest first.
+    async fn runs(&self, filter: &RunFilter, range: Range) -> Result<Listed<RunSummary>, StoreError>;
+
+    /// What the run's organisation used on a day; none = there is no such run.
+    async fn day_usage(&self, run: &RunId, day: Day) -> Result<Option<DayUsage>, StoreError>;
 
     // -- Webhooks (slice E) --
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
-use crate::id::{ApprovalId, CallId, UserId};
+use crate::id::{ApprovalId, CallId, KeyId, UserId};
 
 /// `plugin__tool`: the name a model sees, legal for every provider (`[a-zA-Z0-9_-]{1,64}`).
 ///
@@ -442,6 +442,9 @@ pub struct Decided {
     #[serde(flatten)]
     pub decision: Decision,
     pub by: UserId,
+    /// The API key that the decision came with, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyId>,
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use url::Url;
 
-use crate::agent::{Agent, ApprovalRule, ModelName, Options, Policy, ToolPattern};
-use crate::http::{HttpLimits, MediaLimits};
-use crate::id::AgentId;
+use super::limits::{self, BudgetsTable, PriceTable, RateLimitTable};
+use crate::agent::{Agent, AgentParts, BudgetParts, ModelName, Policy, ToolPattern};
+use crate::budget::Budgets;
+use crate::http::{HttpLimits, MediaLimits, RateLimit};
 use crate::plugin::PluginSettings;
 
 /// A checked configuration file.
@@ -26,6 +26,8 @@ pub(super) struct File {
     pub(super) providers: BTreeMap<String, ProviderTable>,
     pub(super) agents: Vec<Agent>,
     pub(super) plugins: BTreeMap<String, PluginSettings>,
+    pub(super) rate_limit: Option<RateLimit>,
+    pub(super) budgets: Budgets,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +47,12 @@ struct FileTable {
     agents: Vec<toml::Spanned<AgentTable>>,
     #[serde(default)]
     plugins: BTreeMap<String, PluginSettings>,
+    /// By the model's name.
+    #[serde(default)]
+    prices: BTreeMap<String, PriceTable>,
+    #[serde(default)]
+    budgets: BudgetsTable,
+    rate_limit: Option<RateLimitTable>,
 }
 
 fn default_grace() -> u64 {
@@ -91,6 +99,7 @@ struct AgentTable {
     max_steps: Option<u32>,
     timeout_ms: Option<u64>,
     approval_expiry_ms: Option<u64>,
+    budget: Option<BudgetParts>,
 }
 
 impl File {
@@ -126,64 +135,37 @@ impl File {
             providers: table.providers,
             agents,
             plugins: table.plugins,
+            rate_limit: table.rate_limit.map(RateLimit::from),
+            budgets: limits::budgets(table.prices, table.budgets)?,
         })
     }
 }
 
 impl AgentTable {
     fn into_agent(self) -> Result<Agent, String> {
-        let id_is_legal = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        if self.id.is_empty() || self.id.len() > 128 || !self.id.bytes().all(id_is_legal) {
-            return Err("an agent's id has 1 to 128 letters, digits, `-`, `_` and `.`".to_owned());
-        }
-        let approval = self
-            .approval
-            .into_iter()
-            .map(|(tools, policy)| Ok(ApprovalRule { tools: tools.parse()?, policy }))
-            .collect::<Result<Vec<_>, crate::agent::ToolPatternError>>()
-            .map_err(|error| format!("approval of agent `{}`: {error}", self.id))?;
-        let default = Options::default();
-        let options = Options {
-            temperature: within(&self.id, "temperature", self.temperature, 0.0..=2.0)?,
-            top_p: within(&self.id, "top_p", self.top_p, f64::MIN_POSITIVE..=1.0)?,
-            max_tokens: within(&self.id, "max_tokens", self.max_tokens, 1..=10_000_000)?,
-            max_steps: within(&self.id, "max_steps", self.max_steps, 1..=100)?.unwrap_or(default.max_steps),
-            timeout_ms: within(&self.id, "timeout_ms", self.timeout_ms, 1..=86_400_000)?
-                .unwrap_or(default.timeout_ms),
-            approval_expiry_ms: within(
-                &self.id,
-                "approval_expiry_ms",
-                self.approval_expiry_ms,
-                1..=31_536_000_000,
-            )?
-            .unwrap_or(default.approval_expiry_ms),
-        };
-        Ok(Agent {
-            name: self.name.unwrap_or_else(|| self.id.clone()),
-            id: AgentId::from(self.id),
+        let id = self.id.clone();
+        let parts = AgentParts {
+            id: self.id,
+            name: self.name,
             description: self.description,
             model: self.model,
             instructions: self.instructions,
             tools: self.tools,
-            approval,
+            approval: self.approval,
             vision: self.vision,
-            options,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            max_tokens: self.max_tokens,
+            max_steps: self.max_steps,
+            timeout_ms: self.timeout_ms,
+            approval_expiry_ms: self.approval_expiry_ms,
+            budget: self.budget,
+        };
+        parts.check().map_err(|flaws| {
+            let flaws =
+                flaws.into_iter().map(|flaw| format!("{} of agent `{id}` {}", flaw.field, flaw.message));
+            flaws.collect::<Vec<_>>().join("; ")
         })
-    }
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    agent: &str,
-    field: &str,
-    value: Option<T>,
-    allowed: RangeInclusive<T>,
-) -> Result<Option<T>, String> {
-    match value {
-        Some(value) if !allowed.contains(&value) => {
-            let (least, most) = (allowed.start(), allowed.end());
-            Err(format!("{field} of agent `{agent}` must be from {least} to {most}, not {value}"))
-        }
-        value => Ok(value),
     }
 }
 
@@ -206,7 +188,7 @@ mod tests {
             ("tolls = []", "unknown field `tolls`, expected one of `id`, `name`"),
             ("tools = [\"x\"]", "`x` names no tools: write plugin.tool, plugin.* or *"),
             ("approval = { \"a.b\" = \"maybe\" }", "expected one of `allow`, `ask`, `deny`"),
-            ("approval = { \"ab\" = \"ask\" }", "approval of agent `a`: `ab` names no tools"),
+            ("approval = { \"ab\" = \"ask\" }", "approval of agent `a` must be by tools: `ab` names no tools"),
             ("[[agents]]\nid = \"a\"\nmodel = \"demo\"", "line 6: there is another agent with the id `a`"),
             ("[[agents]]\nid = \"b\"\nmodel = \"gpt\"", "write provider::model"),
             ("[plugins.A__b]", "[plugins.A__b]: `A__b` is not a legal name"),

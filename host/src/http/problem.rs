@@ -39,6 +39,11 @@ pub(crate) enum Kind {
     ApprovalExpired,
     IdempotencyKeyReuse,
     PayloadTooLarge,
+    AgentExists,
+    AgentInUse,
+    AgentDeleted,
+    AgentReadOnly,
+    RateLimitExceeded,
     UnsupportedMediaType,
     ServiceUnavailable,
     Internal,
@@ -80,6 +85,15 @@ impl Kind {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "The request body is of the wrong media type",
             ),
+            Self::AgentExists => ("agent-exists", StatusCode::CONFLICT, "There is an agent of this id"),
+            Self::AgentInUse => ("agent-in-use", StatusCode::CONFLICT, "The agent has runs under way"),
+            Self::AgentDeleted => ("agent-deleted", StatusCode::CONFLICT, "The agent was deleted"),
+            Self::AgentReadOnly => {
+                ("agent-read-only", StatusCode::CONFLICT, "The agent cannot be changed over HTTP")
+            }
+            Self::RateLimitExceeded => {
+                ("rate-limit-exceeded", StatusCode::TOO_MANY_REQUESTS, "Too many requests")
+            }
             Self::ServiceUnavailable => {
                 ("service-unavailable", StatusCode::SERVICE_UNAVAILABLE, "The server takes no new work now")
             }
@@ -153,6 +167,14 @@ impl Problem {
         let mut problem =
             Self::new(Kind::ServiceUnavailable, "The server is shutting down. Try again in a moment.");
         problem.retry_after_s = Some(5);
+        problem
+    }
+
+    /// One key's share is used up; there is more after this many seconds.
+    pub(crate) fn too_many_requests(seconds: u64) -> Self {
+        let detail = format!("This key has made too many requests. Try again in {seconds} s.");
+        let mut problem = Self::new(Kind::RateLimitExceeded, detail);
+        problem.retry_after_s = Some(seconds);
         problem
     }
 

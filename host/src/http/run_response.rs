@@ -4,7 +4,9 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::budget::units;
 use crate::run::{CallRecord, CallState, Run, RunStatus};
+use crate::session::Tokens;
 use crate::tool::{PendingApproval, Question};
 
 /// What a run came to.
@@ -29,12 +31,14 @@ pub(super) struct RunResponse {
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Metadata {
-    model: String,
-    usage: TokenUsage,
+pub(super) struct Metadata {
+    pub(super) model: String,
+    /// The agent's version that the run started with; 0 = of the configuration file.
+    pub(super) agent_version: u32,
+    pub(super) usage: TokenUsage,
     /// A sentence for people, when PAUSED, FAILED or CANCELLED.
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
+    pub(super) message: Option<String>,
     /// The first of `requiredActions`.
     #[serde(skip_serializing_if = "Option::is_none")]
     required_action: Option<RequiredAction>,
@@ -43,20 +47,21 @@ struct Metadata {
     required_actions: Option<Vec<RequiredAction>>,
     /// Next questions, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    followups: Option<Vec<String>>,
+    pub(super) followups: Option<Vec<String>>,
     /// `followups` as JSON text.
     #[serde(skip_serializing_if = "Option::is_none")]
-    follow_up_suggestions: Option<String>,
+    pub(super) follow_up_suggestions: Option<String>,
 }
 
 /// Tokens as the provider counts them; null = not reported.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the API's names")]
-struct TokenUsage {
+pub(super) struct TokenUsage {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     total_tokens: Option<u64>,
+    /// By the configuration file's prices, in their currency; null = not known.
+    cost: Option<f64>,
 }
 
 /// Something a human has to decide.
@@ -98,19 +103,19 @@ struct ToolExecution {
 /// Figures; null = unknown.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Metrics {
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    reasoning_tokens: Option<u64>,
-    llm_call_count: u32,
-    tool_call_count: usize,
+pub(super) struct Metrics {
+    pub(super) input_tokens: Option<u64>,
+    pub(super) output_tokens: Option<u64>,
+    pub(super) reasoning_tokens: Option<u64>,
+    pub(super) llm_call_count: u32,
+    pub(super) tool_call_count: usize,
     /// Tool calls that ended in an error, and the run's own failure.
-    error_count: usize,
+    pub(super) error_count: usize,
     /// Milliseconds at work; waiting for humans does not count.
-    duration_ms: u64,
-    model: String,
-    error_type: Option<&'static str>,
-    error_message: Option<String>,
+    pub(super) duration_ms: u64,
+    pub(super) model: String,
+    pub(super) error_type: Option<String>,
+    pub(super) error_message: Option<String>,
 }
 
 /// A run with what is known about it beside its answer.
@@ -181,6 +186,33 @@ impl From<&Run> for RunDetails {
     }
 }
 
+impl Metadata {
+    /// Of a run that has used nothing and asks for nothing.
+    pub(super) fn of(model: String, agent_version: u32) -> Self {
+        Self {
+            model,
+            agent_version,
+            usage: TokenUsage::new(Tokens::default(), None),
+            message: None,
+            required_action: None,
+            required_actions: None,
+            followups: None,
+            follow_up_suggestions: None,
+        }
+    }
+}
+
+impl TokenUsage {
+    pub(super) fn new(tokens: Tokens, cost_micros: Option<u64>) -> Self {
+        Self {
+            input_tokens: tokens.input,
+            output_tokens: tokens.output,
+            total_tokens: tokens.input.zip(tokens.output).map(|(input, output)| input.saturating_add(output)),
+            cost: cost_micros.map(units),
+        }
+    }
+}
+
 fn metadata(run: &Run) -> Metadata {
     let actions: Vec<RequiredAction> = run.pending().iter().map(|approval| action(run, approval)).collect();
     let message = match run.status() {
@@ -192,17 +224,13 @@ fn metadata(run: &Run) -> Metadata {
     let tokens = run.tokens();
     let followups = run.spec().generate_followups.then(|| run.followups().to_vec());
     Metadata {
-        model: model(run),
-        usage: TokenUsage {
-            input_tokens: tokens.input,
-            output_tokens: tokens.output,
-            total_tokens: tokens.input.zip(tokens.output).map(|(input, output)| input + output),
-        },
+        usage: TokenUsage::new(tokens, run.cost_micros()),
         message,
         required_action: actions.first().cloned(),
         required_actions: (!actions.is_empty()).then_some(actions),
         follow_up_suggestions: followups.as_ref().map(|followups| json!(followups).to_string()),
         followups,
+        ..Metadata::of(model(run), run.spec().agent.version)
     }
 }
 
@@ -270,7 +298,7 @@ fn metrics(run: &Run) -> Metrics {
         error_count: executions.iter().filter(|call| call.is_error).count() + usize::from(failure.is_some()),
         duration_ms: run.times().active_ms,
         model: model(run),
-        error_type: failure.map(|failure| failure.kind.as_str()),
+        error_type: failure.map(|failure| failure.kind.as_str().to_owned()),
         error_message: failure.map(|failure| failure.message.clone()),
     }
 }

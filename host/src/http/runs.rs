@@ -8,6 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::App;
+use super::agent_book::BookEntry;
 use super::extract::{Caller, IdempotencyKey, JsonBody};
 use super::media::MediaInput;
 use super::problem::{InvalidParam, Kind, Problem, ProblemDocument};
@@ -47,7 +48,7 @@ pub(super) async fn create(
     key: IdempotencyKey,
     body: JsonBody<RunRequest>,
 ) -> Result<Json<RunResponse>, Problem> {
-    let agent = app.agent(&agent)?;
+    let agent = app.agent(&principal, &agent).await?;
     let claim = key.claim(&app, &principal, &body.bytes);
     let new = body.value.into_new_run(&app, &principal, agent).await?;
     let id = app.runner.start(new, claim.as_ref()).await?;
@@ -87,7 +88,8 @@ pub(super) async fn resume(
         return Err(Problem::new(Kind::Forbidden, detail));
     }
     let claim = key.claim(&app, &principal, &body.bytes);
-    let request = DecideRequest { targets: body.value.into_targets()?, by: principal.owner.user, claim };
+    let Principal { owner, key, .. } = principal;
+    let request = DecideRequest { targets: body.value.into_targets()?, by: owner.user, key, claim };
     let run = app.runner.decide(&run.spec().id, request).await?;
     Ok(Json(RunResponse::from(&run)))
 }
@@ -119,7 +121,7 @@ pub(super) async fn cancel(
     if !principal.acts_for(owner) {
         return Err(Problem::new(Kind::Forbidden, "Cancelling another user's run needs the role admin."));
     }
-    app.runner.cancel(&run.spec().id, &principal.owner.user).await?;
+    app.runner.cancel(&run.spec().id, &principal).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -149,8 +151,11 @@ pub(super) async fn get(
 }
 
 impl App {
-    fn agent(&self, id: &str) -> Result<Agent, Problem> {
-        self.agents.get(&AgentId::from(id)).cloned().ok_or_else(|| Problem::no_such("agent"))
+    /// The agent, unless it was deleted or is another organisation's.
+    async fn agent(&self, principal: &Principal, id: &str) -> Result<Agent, Problem> {
+        let found = self.agents.find(&principal.owner.org, &AgentId::from(id)).await?;
+        let active = found.filter(BookEntry::is_active).ok_or_else(|| Problem::no_such("agent"))?;
+        Ok(active.agent)
     }
 
     /// The run, unless it is another agent's or organisation's.
@@ -244,8 +249,16 @@ impl RunRequest {
                 app.ids.next()
             }
         };
-        self.options.unwrap_or_default().apply(app, &mut agent, &mut invalid);
+        let options = self.options.unwrap_or_default();
+        let chose_model = options.model.is_some();
+        options.apply(app, &mut agent, &mut invalid);
         let owner = owner(principal, self.user_id, self.org_id, &mut invalid)?;
+        if let Some(message) = app.budgets.unmeasurable(&agent.model, &agent.budget, &owner.org) {
+            if !chose_model {
+                return Err(Problem::new(Kind::BusinessValidation, message));
+            }
+            invalid.push(InvalidParam::new("options.model", message));
+        }
         if !invalid.is_empty() {
             return Err(Problem::invalid(&invalid));
         }

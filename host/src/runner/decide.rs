@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::Runner;
-use crate::id::{ApprovalId, RunId, UserId};
+use crate::id::{ApprovalId, KeyId, RunId, UserId};
 use crate::run::{Run, RunStatus};
 use crate::store::{Claim, KeyClaim, StoreError};
 use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, PendingApproval, Question};
@@ -16,6 +16,8 @@ use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, PendingApprov
 pub struct DecideRequest {
     pub targets: Targets,
     pub by: UserId,
+    /// The API key that the request came with, if any.
+    pub key: Option<KeyId>,
     pub claim: Option<KeyClaim>,
 }
 
@@ -90,7 +92,7 @@ impl Runner {
         let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
         let Some(targets) = targets(&run, &request.targets)? else { return self.outcome(id).await };
         loop {
-            let decisions = self.to_record(&run, &targets, &request.by).await?;
+            let decisions = self.to_record(&run, &targets, &request).await?;
             if decisions.is_empty() || self.record(run, decisions, &request).await? {
                 return self.outcome(id).await;
             }
@@ -131,8 +133,9 @@ impl Runner {
         &self,
         run: &Run,
         targets: &[(ApprovalId, Choice)],
-        by: &UserId,
+        request: &DecideRequest,
     ) -> Result<Vec<Decided>, DecideError> {
+        let DecideRequest { by, key, .. } = request;
         let mut decisions = Vec::new();
         for (id, choice) in targets {
             let asked = run.asked_for(id).ok_or_else(|| DecideError::NoSuchApproval(id.clone()))?;
@@ -157,7 +160,10 @@ impl Runner {
                         return Err(DecideError::VotedOtherwise);
                     }
                 }
-                None => decisions.push(Decided { approval_id: id.clone(), decision, by: by.clone() }),
+                None => {
+                    let (approval_id, by, key) = (id.clone(), by.clone(), key.clone());
+                    decisions.push(Decided { approval_id, decision, by, key });
+                }
             }
         }
         Ok(decisions)

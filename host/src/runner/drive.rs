@@ -15,8 +15,8 @@ use super::presence::Present;
 use crate::event::{Failure, FailureKind};
 use crate::id::CallId;
 use crate::model::Request;
-use crate::run::{InvalidTransition, Run, Step, budget_exceeded};
-use crate::session::{Message, PastTurn, Reply, Tokens};
+use crate::run::{InvalidTransition, Run, Step};
+use crate::session::{Message, PastTurn, Reply};
 use crate::store::StoreError;
 
 /// Most earlier turns that a model is sent.
@@ -90,9 +90,8 @@ impl Runner {
     }
 
     async fn call_model(&self, run: &mut Run, history: &[PastTurn]) -> Result<(), DriveError> {
-        let max_steps = run.spec().agent.options.max_steps;
-        if run.model_calls() >= max_steps {
-            run.failed(budget_exceeded("maxSteps", max_steps), self.clock.now())?;
+        if let Some(failure) = self.model_forbidden(run).await? {
+            run.failed(failure, self.clock.now())?;
             return Ok(());
         }
         let registry = self.registry.load_full();
@@ -101,7 +100,7 @@ impl Runner {
         match self.models.reply(&request).await {
             Ok(mut reply) => {
                 self.make_call_ids_unique(run, &mut reply);
-                run.replied(reply, self.clock.now())?;
+                run.replied(self.priced(run, reply), self.clock.now())?;
             }
             Err(error) => {
                 // What the provider said is in the error; the caller gets its safe form.
@@ -114,18 +113,23 @@ impl Runner {
 
     /// Asks for next questions. A failure is not the run's: it has its answer already.
     async fn suggest_followups(&self, run: &mut Run, history: &[PastTurn]) -> Result<(), DriveError> {
+        if let Some(failure) = self.spending_forbidden(run).await? {
+            tracing::warn!(reason = failure.message, "no follow-up questions");
+            run.complete(self.clock.now())?;
+            return Ok(());
+        }
         let mut request = request(run, history);
         FOLLOWUP_INSTRUCTIONS.clone_into(&mut request.system);
         let text = "Which follow-up questions could I ask next? Answer with a JSON array of strings only.";
         request.messages.push(Message::User { text: text.to_owned(), media: Vec::new() });
-        let (questions, tokens) = match self.models.reply(&request).await {
-            Ok(reply) => (questions(&reply.content), reply.tokens),
+        let (questions, reply) = match self.models.reply(&request).await {
+            Ok(reply) => (questions(&reply.content), self.priced(run, reply)),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "no follow-up questions");
-                (Vec::new(), Tokens::default())
+                (Vec::new(), Reply::default())
             }
         };
-        run.suggested(questions, tokens, self.clock.now())?;
+        run.suggested(questions, reply.tokens, reply.cost_micros, self.clock.now())?;
         Ok(())
     }
 

@@ -74,7 +74,12 @@ impl Runner {
             let overdue = run.pending().iter().filter(|approval| approval.expires_at <= now);
             let by = UserId::from("system");
             let expired: Vec<Decided> = overdue
-                .map(|a| Decided { approval_id: a.id.clone(), decision: Decision::Expire, by: by.clone() })
+                .map(|a| Decided {
+                    approval_id: a.id.clone(),
+                    decision: Decision::Expire,
+                    by: by.clone(),
+                    key: None,
+                })
                 .collect();
             if expired.is_empty() || run.decide(expired, now).is_err() {
                 return Ok(());

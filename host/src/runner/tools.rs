@@ -62,6 +62,13 @@ impl Runner {
                 Verdict::Ask(what) => asked.push(self.approval(run, call, what)),
             }
         }
+        // Before a human is asked, too: nobody should approve what cannot run.
+        if !(runnable.is_empty() && asked.is_empty())
+            && let Some(failure) = self.tool_forbidden(run).await?
+        {
+            run.failed(failure, self.clock.now())?;
+            return Ok(());
+        }
         if runnable.is_empty() {
             if !asked.is_empty() {
                 run.paused(asked, self.clock.now())?;
@@ -69,7 +76,8 @@ impl Runner {
             return Ok(());
         }
         let side_by_side = runnable.iter().take_while(|(_, what)| what.read_only).count();
-        runnable.truncate(side_by_side.max(1));
+        let left = run.spec().agent.budget.calls_left(run.spent());
+        runnable.truncate(side_by_side.max(1).min(left));
         self.execute(run, runnable, present).await
     }
 

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::agent::{Agent, Options};
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::event::{Failure, FailureKind, NewRun};
 use crate::id::{AgentId, Ids};
@@ -144,6 +145,8 @@ fn agent(id: &str) -> Agent {
         approval: Vec::new(),
         vision: None,
         options: Options::default(),
+        budget: Budget::default(),
+        version: 0,
     }
 }
 
@@ -170,6 +173,7 @@ fn approve(approval: &PendingApproval, edited: Option<EditedArguments>) -> Decid
         approval_id: approval.id.clone(),
         decision: Decision::Approve { comment: Some("go on".to_owned()), edited },
         by: UserId::from("boss"),
+        key: None,
     }
 }
 
@@ -246,12 +250,13 @@ fn completed_run(home: &Home) -> Run {
         approval_id: approvals[1].id.clone(),
         decision: Decision::Expire,
         by: UserId::from("system"),
+        key: None,
     };
     run.decide(vec![approve(&approvals[0], Some(edited)), expire], home.now()).unwrap();
     run.started(&"b".into(), home.now()).unwrap();
     run.finished(&"b".into(), ToolOutcome::of(OutcomeKind::Ok, "gone"), 1, home.now()).unwrap();
     run.replied(answer("Done."), home.now()).unwrap();
-    run.suggested(vec!["And now?".to_owned()], Tokens::default(), home.now()).unwrap();
+    run.suggested(vec!["And now?".to_owned()], Tokens::default(), Some(7), home.now()).unwrap();
     run
 }
 
@@ -471,11 +476,13 @@ async fn approval_rows_follow_the_journal() {
             approval_id: pending[1].id.clone(),
             decision: Decision::Reject { comment: None },
             by: UserId::from("boss"),
+            key: None,
         };
         let expire = Decided {
             approval_id: pending[2].id.clone(),
             decision: Decision::Expire,
             by: UserId::from("system"),
+            key: None,
         };
         let decisions = vec![approve(&pending[0], Some(edited)), reject, expire];
         run.decide(decisions, home.now()).unwrap();

@@ -1,11 +1,14 @@
 //! Statements on runs, their journals and their sessions.
 
 use super::approvals;
+use super::audit;
 use super::claims;
 use super::dialect::{Columns, Dialect, Sql, Value};
 use super::row::{self, ApprovalChange, EventRow, OriginRow, RunChange, RunRow};
+use super::usage;
 use super::writer::Undo;
 use super::{Claim, Creation, KeyClaim, StoreError};
+use crate::budget::Day;
 use crate::id::{RunId, SessionId};
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
@@ -25,6 +28,8 @@ pub(super) async fn create<D: Dialect>(
     if !join_session(sql, origin).await? {
         return Err(Undo::Refused(Creation::ForeignSession));
     }
+    // Before the run, which takes its place in the day from there.
+    count_usage(sql, change).await?;
     insert_run(sql, origin, &change.row).await?;
     append(sql, change).await?;
     if let Some(claim) = claim {
@@ -44,6 +49,7 @@ pub(super) async fn save<D: Dialect>(
         return Err(Undo::Refused(taken));
     }
     update_run(sql, change).await?;
+    count_usage(sql, change).await?;
     append(sql, change).await?;
     if let Some(claim) = claim {
         claims::take(sql, claim, &change.row.id).await?;
@@ -98,16 +104,21 @@ async fn insert_run<D: Dialect>(
         origin.model.as_str().into(),
         origin.input.as_str().into(),
         origin.created_at.into(),
+        origin.agent_version.into(),
+        Day::of(origin.created_at).number().into(),
     ];
     let inserted = sql
         .execute(
             "insert into runs (id, version, status, attempt, output, error_type, error_message, model_calls,
                  input_tokens, output_tokens, reasoning_tokens, active_ms, completed_at, updated_at, started_at,
-                 session_id, turn, org_id, user_id, agent_id, model, input, created_at)
+                 tool_calls, failed_calls, cost_micros,
+                 session_id, turn, org_id, user_id, agent_id, model, input, created_at, agent_version, day_ordinal)
              values ($1, $2, $3, $4, $5, $6, $7, $8,
                  $9, $10, $11, $12, $13, $14, $15,
-                 $16, (select coalesce(max(turn), 0) + 1 from runs where session_id = $16),
-                 $17, $18, $19, $20, $21, $22)
+                 $16, $17, $18,
+                 $19, (select coalesce(max(turn), 0) + 1 from runs where session_id = $19),
+                 $20, $21, $22, $23, $24, $25, $26,
+                 (select runs from org_usage where org_id = $20 and day = $27))
              on conflict (id) do nothing",
             &[changing_values(row).as_slice(), &fixed].concat(),
         )
@@ -121,16 +132,17 @@ async fn update_run<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Res
         .execute(
             "update runs set version = $2, status = $3, attempt = $4, output = $5, error_type = $6,
                  error_message = $7, model_calls = $8, input_tokens = $9, output_tokens = $10,
-                 reasoning_tokens = $11, active_ms = $12, completed_at = $13, updated_at = $14, started_at = $15
-             where id = $1 and version = $16",
+                 reasoning_tokens = $11, active_ms = $12, completed_at = $13, updated_at = $14, started_at = $15,
+                 tool_calls = $16, failed_calls = $17, cost_micros = $18
+             where id = $1 and version = $19",
             &[changing_values(&change.row).as_slice(), &[change.follows.into()]].concat(),
         )
         .await?;
     one_row(updated)
 }
 
-/// What `$1` to `$15` are in both.
-fn changing_values(row: &RunRow) -> [Value<'_>; 15] {
+/// What `$1` to `$18` are in both.
+fn changing_values(row: &RunRow) -> [Value<'_>; 18] {
     [
         row.id.as_str().into(),
         row.version.into(),
@@ -147,6 +159,9 @@ fn changing_values(row: &RunRow) -> [Value<'_>; 15] {
         row.completed_at.into(),
         row.updated_at.into(),
         row.started_at.into(),
+        row.tool_calls.into(),
+        row.failed_calls.into(),
+        row.cost_micros.into(),
     ]
 }
 
@@ -165,6 +180,16 @@ async fn append<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Result<
             ApprovalChange::Resolved(resolution) => approvals::resolve(sql, run, resolution).await?,
             ApprovalChange::Closed { by, at } => approvals::close(sql, run, by.as_ref(), *at).await?,
         }
+    }
+    for entry in &change.audit {
+        audit::append(sql, entry).await?;
+    }
+    Ok(())
+}
+
+async fn count_usage<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Result<(), StoreError> {
+    for usage in &change.usage {
+        usage::add(sql, usage).await?;
     }
     Ok(())
 }

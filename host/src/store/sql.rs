@@ -14,11 +14,13 @@ use super::kv::Put;
 use super::row::{OriginRow, RunChange};
 use super::writer::{self, Reply, Write, Writer};
 use super::{
-    Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError, approvals,
-    claims, keys, kv, runs,
+    AgentWrite, AgentWritten, AuditFilter, AuditRow, Claim, Creation, KeyClaim, KvCondition, KvEntry,
+    KvRefusal, KvSpace, Listed, Range, RunFilter, RunSummary, Store, StoreError, StoredAgent, agents,
+    approvals, audit, claims, keys, kv, lists, runs, usage,
 };
+use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
-use crate::id::{ApprovalId, KeyId, RunId, SessionId};
+use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId};
 use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
@@ -165,7 +167,35 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     // -- Sessions and the queue (slice B) --
 
-    // -- Agents, audit, usage, lists of runs (slice D) --
+    async fn write_agent(&self, write: AgentWrite) -> Result<AgentWritten, StoreError> {
+        self.check_owner()?;
+        let write = Box::new(write);
+        self.write(|reply| Write::Agent(write, reply)).await
+    }
+
+    async fn agent(&self, org: &OrgId, id: &AgentId) -> Result<Option<StoredAgent>, StoreError> {
+        agents::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), org, id).await
+    }
+
+    async fn agents(&self, org: &OrgId) -> Result<Vec<StoredAgent>, StoreError> {
+        agents::of_org(&mut Sql::<D>(&mut *self.readers.acquire().await?), org).await
+    }
+
+    async fn agent_ids(&self) -> Result<Vec<(OrgId, AgentId)>, StoreError> {
+        agents::ids(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
+
+    async fn audit_log(&self, filter: &AuditFilter, range: Range) -> Result<Listed<AuditRow>, StoreError> {
+        audit::list(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
+    }
+
+    async fn runs(&self, filter: &RunFilter, range: Range) -> Result<Listed<RunSummary>, StoreError> {
+        lists::runs(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
+    }
+
+    async fn day_usage(&self, run: &RunId, day: Day) -> Result<Option<DayUsage>, StoreError> {
+        usage::of_day(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, day).await
+    }
 
     // -- Webhooks (slice E) --
 

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::dialect::{ConnectOptions, Dialect, Sql};
 use super::kv::Put;
 use super::row::{OriginRow, RunChange};
-use super::{Claim, Creation, KeyClaim, KvRefusal, KvSpace, StoreError};
-use super::{keys, kv, runs};
+use super::{AgentWrite, AgentWritten, Claim, Creation, KeyClaim, KvRefusal, KvSpace, StoreError};
+use super::{agents, keys, kv, runs};
 use crate::clock::Timestamp;
 use crate::id::KeyId;
 use crate::key::ApiKey;
@@ -30,7 +30,7 @@ pub(super) enum Write {
     Save(Box<RunChange>, Option<KeyClaim>, Reply<Claim>),
     // slice B
     // slice C
-    // slice D
+    Agent(Box<AgentWrite>, Reply<AgentWritten>),
     // slice E
     AddKey(Box<ApiKey>, String, Reply<()>),
     RevokeKey(KeyId, Timestamp, Reply<bool>),
@@ -165,7 +165,7 @@ impl Write {
             Self::Save(change, claim, reply) => settle(reply, runs::save(sql, &change, claim.as_ref()).await),
             // slice B
             // slice C
-            // slice D
+            Self::Agent(write, reply) => settle(reply, agents::write(sql, &write).await),
             // slice E
             Self::AddKey(key, hash, reply) => {
                 settle(reply, keys::add(sql, &key, &hash).await.map_err(Undo::Failed))
@@ -187,7 +187,7 @@ impl Write {
             Self::Save(.., reply) => drop(reply.send(Err(error))),
             // slice B
             // slice C
-            // slice D
+            Self::Agent(.., reply) => drop(reply.send(Err(error))),
             // slice E
             Self::AddKey(.., reply) => drop(reply.send(Err(error))),
             Self::RevokeKey(.., reply) => drop(reply.send(Err(error))),
@@ -239,9 +239,14 @@ mod tests {
         assert!(matches!(revoke(&queue).await, Err(StoreError::Database(_))), "there is no file");
 
         let mut made = options.create_if_missing(true).connect().await.unwrap();
-        let table = "create table api_keys (id text, revoked_at integer)";
-        sqlx::query(table).execute(&mut made).await.unwrap();
-        sqlx::query("insert into api_keys (id) values ('k')").execute(&mut made).await.unwrap();
+        let tables = "create table api_keys (id text, org_id text, user_id text, role text, label text, revoked_at integer);
+             create table audit_log (at integer, org_id text, user_id text, key_id text, action text,
+                 object_type text, object_id text, details text)";
+        sqlx::raw_sql(tables).execute(&mut made).await.unwrap();
+        sqlx::query("insert into api_keys values ('k', 'o', 'u', 'user', '', null)")
+            .execute(&mut made)
+            .await
+            .unwrap();
         assert!(revoke(&queue).await.unwrap());
         drop(queue);
         writer.await.unwrap();

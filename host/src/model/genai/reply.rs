@@ -43,6 +43,7 @@ pub(super) fn read(response: &ChatResponse, kind: AdapterKind) -> Result<Reply, 
         reasoning,
         tokens: tokens(&response.usage),
         chunks: Vec::new(),
+        cost_micros: None,
         model: model_name(raw),
         cut_off: response.stop_reason.as_ref().is_some_and(StopReason::is_max_tokens),
     })
@@ -124,6 +125,7 @@ pub(super) fn salvage(raw: &Value) -> Option<Reply> {
             })
             .collect(),
         chunks: Vec::new(),
+        cost_micros: None,
         tokens: Tokens {
             input: raw.pointer("/usage/prompt_tokens").and_then(Value::as_u64),
             output: raw.pointer("/usage/completion_tokens").and_then(Value::as_u64),

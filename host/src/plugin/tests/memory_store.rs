@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
-use crate::id::{ApprovalId, KeyId, RunId, SessionId};
+use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId};
 use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
-use crate::store::{Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError};
+use crate::store::{
+    AgentWrite, AgentWritten, AuditFilter, AuditRow, Claim, Creation, KeyClaim, KvCondition, KvEntry,
+    KvRefusal, KvSpace, Listed, Range, RunFilter, RunSummary, Store, StoreError, StoredAgent,
+};
 
 #[derive(Default)]
 pub(in crate::plugin) struct MemoryStore {
@@ -56,6 +60,34 @@ impl Store for MemoryStore {
     }
 
     async fn expired(&self, _: Timestamp, _: u32) -> Answer<Vec<(RunId, ApprovalId)>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn write_agent(&self, _: AgentWrite) -> Answer<AgentWritten> {
+        Err(StoreError::Closed)
+    }
+
+    async fn agent(&self, _: &OrgId, _: &AgentId) -> Answer<Option<StoredAgent>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn agents(&self, _: &OrgId) -> Answer<Vec<StoredAgent>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn agent_ids(&self) -> Answer<Vec<(OrgId, AgentId)>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn audit_log(&self, _: &AuditFilter, _: Range) -> Answer<Listed<AuditRow>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn runs(&self, _: &RunFilter, _: Range) -> Answer<Listed<RunSummary>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn day_usage(&self, _: &RunId, _: Day) -> Answer<Option<DayUsage>> {
         Err(StoreError::Closed)
     }
 
