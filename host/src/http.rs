@@ -8,6 +8,7 @@ mod catalog;
 mod extract;
 mod health;
 mod media;
+mod page;
 mod problem;
 mod run_response;
 mod runs;
