@@ -17,6 +17,7 @@ use crate::agent::Agent;
 use crate::http::HttpLimits;
 use crate::model::{Provider, default_key_env};
 use crate::plugin::PluginSettings;
+use crate::runner::QueueSettings;
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
@@ -34,6 +35,7 @@ pub struct Config {
     pub agents: Vec<Agent>,
     pub plugins: BTreeMap<String, PluginSettings>,
     pub http: HttpLimits,
+    pub background: QueueSettings,
     /// How long runs may go on after SIGTERM.
     pub shutdown_grace: Duration,
 }
@@ -124,6 +126,7 @@ impl Config {
             agents: parsed.agents,
             plugins: parsed.plugins,
             http: parsed.http,
+            background: parsed.background,
             shutdown_grace: Duration::from_millis(parsed.shutdown_grace_ms),
         })
     }

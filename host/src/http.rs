@@ -3,7 +3,9 @@
 //! Handlers parse into domain types, call the runner or the store, and map what comes back. Every route is
 //! in [`router`], once, and the OpenAPI document is made from the same list.
 
+mod admission;
 mod agents;
+mod background;
 mod catalog;
 mod extract;
 mod health;
@@ -12,6 +14,7 @@ mod page;
 mod problem;
 mod run_response;
 mod runs;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -82,6 +85,7 @@ impl Default for HttpLimits {
     ),
     tags(
         (name = "runs", description = "Run an agent, decide its pending calls, cancel"),
+        (name = "sessions", description = "Conversations: the runs of one user with one agent"),
         (name = "agents", description = "The agents of this server"),
         (name = "catalog", description = "Tools, plugins and models"),
         (name = "health", description = "Liveness and readiness; no token needed"),
@@ -97,7 +101,13 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(runs::get, runs::cancel))
         .routes(routes!(runs::resume))
         // slice A
-        // slice B
+        .routes(routes!(background::create))
+        .routes(routes!(background::status))
+        .routes(routes!(background::statuses))
+        .routes(routes!(background::cancel))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::get, sessions::delete))
+        .routes(routes!(sessions::runs))
         // slice C
         // slice D
         // slice E

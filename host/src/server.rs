@@ -57,6 +57,7 @@ impl Server {
             registry: registry.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
+            queue: config.background,
         });
         let agents: BTreeMap<AgentId, Agent> =
             config.agents.iter().map(|agent| (agent.id.clone(), agent.clone())).collect();
@@ -89,6 +90,7 @@ impl Server {
         if taken_up > 0 {
             tracing::info!(runs = taken_up, "took up runs that were under way");
         }
+        runner.work();
         let expiry = tokio::spawn({
             let runner = runner.clone();
             async move { runner.expire_forever().await }

@@ -14,6 +14,7 @@ use crate::agent::{Agent, ApprovalRule, ModelName, Options, Policy, ToolPattern}
 use crate::http::{HttpLimits, MediaLimits};
 use crate::id::AgentId;
 use crate::plugin::PluginSettings;
+use crate::runner::QueueSettings;
 
 /// A checked configuration file.
 pub(super) struct File {
@@ -23,6 +24,7 @@ pub(super) struct File {
     pub(super) compile_cache: Option<PathBuf>,
     pub(super) shutdown_grace_ms: u64,
     pub(super) http: HttpLimits,
+    pub(super) background: QueueSettings,
     pub(super) providers: BTreeMap<String, ProviderTable>,
     pub(super) agents: Vec<Agent>,
     pub(super) plugins: BTreeMap<String, PluginSettings>,
@@ -39,6 +41,8 @@ struct FileTable {
     shutdown_grace_ms: u64,
     #[serde(default)]
     http: HttpTable,
+    #[serde(default)]
+    background: BackgroundTable,
     #[serde(default)]
     providers: BTreeMap<String, ProviderTable>,
     #[serde(default)]
@@ -58,6 +62,15 @@ struct HttpTable {
     max_media_bytes: Option<usize>,
     #[serde(default)]
     allow_private_media: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackgroundTable {
+    workers: Option<u32>,
+    per_agent: Option<u32>,
+    per_model: Option<u32>,
+    max_queued: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -91,6 +104,8 @@ struct AgentTable {
     max_steps: Option<u32>,
     timeout_ms: Option<u64>,
     approval_expiry_ms: Option<u64>,
+    history_tokens: Option<u32>,
+    max_concurrent: Option<u32>,
 }
 
 impl File {
@@ -123,9 +138,28 @@ impl File {
             compile_cache: table.compile_cache,
             shutdown_grace_ms: table.shutdown_grace_ms,
             http: HttpLimits { body_bytes: table.http.max_body_bytes.unwrap_or(default.body_bytes), media },
+            background: table.background.into_settings()?,
             providers: table.providers,
             agents,
             plugins: table.plugins,
+        })
+    }
+}
+
+impl BackgroundTable {
+    fn into_settings(self) -> Result<QueueSettings, String> {
+        let default = QueueSettings::default();
+        let setting = |name, value: Option<u32>, default, most| match value {
+            Some(value) if !(1..=most).contains(&value) => {
+                Err(format!("[background] {name} must be from 1 to {most}, not {value}"))
+            }
+            value => Ok(value.unwrap_or(default)),
+        };
+        Ok(QueueSettings {
+            workers: setting("workers", self.workers, default.workers, 10_000)?,
+            per_agent: setting("per_agent", self.per_agent, default.per_agent, 10_000)?,
+            per_model: setting("per_model", self.per_model, default.per_model, 10_000)?,
+            max_queued: setting("max_queued", self.max_queued, default.max_queued, 1_000_000)?,
         })
     }
 }
@@ -157,6 +191,9 @@ impl AgentTable {
                 1..=31_536_000_000,
             )?
             .unwrap_or(default.approval_expiry_ms),
+            history_tokens: within(&self.id, "history_tokens", self.history_tokens, 0..=10_000_000)?
+                .unwrap_or(default.history_tokens),
+            max_concurrent: within(&self.id, "max_concurrent", self.max_concurrent, 1..=10_000)?,
         };
         Ok(Agent {
             name: self.name.unwrap_or_else(|| self.id.clone()),

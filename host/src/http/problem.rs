@@ -11,9 +11,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use crate::id::RunId;
 use crate::runner::{DecideError, StartError};
 use crate::store::StoreError;
 use crate::tool::Question;
+
+/// When to try again after the queue was full.
+const QUEUE_RETRY_AFTER_S: u64 = 5;
 
 /// An error response.
 #[derive(Clone, Debug)]
@@ -38,6 +42,9 @@ pub(crate) enum Kind {
     RunNotPaused,
     ApprovalExpired,
     IdempotencyKeyReuse,
+    SessionBusy,
+    SessionPaused,
+    RateLimitExceeded,
     PayloadTooLarge,
     UnsupportedMediaType,
     ServiceUnavailable,
@@ -72,6 +79,15 @@ impl Kind {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The idempotency key belongs to another request",
             ),
+            Self::SessionBusy => {
+                ("session-busy", StatusCode::CONFLICT, "Another run of the session is under way")
+            }
+            Self::SessionPaused => {
+                ("session-paused", StatusCode::CONFLICT, "A run of the session waits for a decision")
+            }
+            Self::RateLimitExceeded => {
+                ("rate-limit-exceeded", StatusCode::TOO_MANY_REQUESTS, "There are too many requests")
+            }
             Self::PayloadTooLarge => {
                 ("payload-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The request body is too large")
             }
@@ -128,6 +144,8 @@ pub(crate) struct ProblemDocument {
     invalid_params: Option<Vec<InvalidParam>>,
     /// The run's status, of `run-not-paused`.
     current_status: Option<String>,
+    /// Which run is in the way, of `session-busy` and `session-paused`.
+    run_id: Option<String>,
 }
 
 impl Problem {
@@ -154,6 +172,18 @@ impl Problem {
             Self::new(Kind::ServiceUnavailable, "The server is shutting down. Try again in a moment.");
         problem.retry_after_s = Some(5);
         problem
+    }
+
+    /// The caller may try again after so many seconds.
+    pub(crate) fn rate_limited(detail: impl Into<String>, retry_after_s: u64) -> Self {
+        let mut problem = Self::new(Kind::RateLimitExceeded, detail);
+        problem.retry_after_s = Some(retry_after_s);
+        problem
+    }
+
+    /// `run` is in the way.
+    pub(crate) fn session_busy(run: &RunId, detail: impl Into<String>) -> Self {
+        Self::new(Kind::SessionBusy, detail).with("runId", json!(run))
     }
 
     /// The cause goes to the log; the caller learns nothing but the request's id.
@@ -224,6 +254,23 @@ impl From<StartError> for Problem {
         match error {
             StartError::Draining => Self::draining(),
             StartError::ForeignSession => Self::no_such("session"),
+            StartError::SessionBusy(run) => {
+                let detail = format!(
+                    "Run {run} of this session is under way. Wait for it, or leave onBusy=reject out."
+                );
+                Self::session_busy(&run, detail)
+            }
+            StartError::SessionPaused(run) => {
+                let detail = format!(
+                    "Run {run} of this session waits for a decision. Decide or cancel it first, or cancel it with \
+                     onPaused=supersede."
+                );
+                Self::new(Kind::SessionPaused, detail).with("runId", json!(run))
+            }
+            StartError::QueueFull => {
+                let detail = "The queue is full. Try again when some of its runs have started.";
+                Self::rate_limited(detail, QUEUE_RETRY_AFTER_S)
+            }
             StartError::KeyReused => Self::key_reused(),
             StartError::Store(error) => error.into(),
         }

@@ -1,11 +1,18 @@
 //! A run as callers see it.
 
+mod summary;
+
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::run::{CallRecord, CallState, Run, RunStatus};
+use crate::session::Tokens;
 use crate::tool::{PendingApproval, Question};
+
+const QUEUED: &str =
+    "The run waits for a free worker, or for the run before it in its session. It starts by itself.";
+const CANCELLED: &str = "The run was cancelled.";
 
 /// What a run came to.
 #[derive(Serialize, ToSchema)]
@@ -16,13 +23,13 @@ pub(super) struct RunResponse {
     /// For the next turn.
     session_id: String,
     /// `COMPLETED`, `FAILED`, `PAUSED`, `CANCELLED`; `QUEUED` or `RUNNING` when read while under way.
-    status: &'static str,
+    status: String,
     /// The final answer in Markdown; empty unless COMPLETED.
     content: String,
     metadata: Metadata,
-    /// The calls in order; a pending one is listed once it has been decided.
+    /// The calls in order; a pending one is listed once it has been decided. Lists leave this empty: read the run.
     tools: Vec<ToolExecution>,
-    /// What the model thought before each reply.
+    /// What the model thought before each reply. Lists leave this empty.
     reasoning_steps: Vec<String>,
     metrics: Metrics,
 }
@@ -32,7 +39,7 @@ pub(super) struct RunResponse {
 struct Metadata {
     model: String,
     usage: TokenUsage,
-    /// A sentence for people, when PAUSED, FAILED or CANCELLED.
+    /// A sentence for people, when QUEUED, PAUSED, FAILED or CANCELLED.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     /// The first of `requiredActions`.
@@ -103,13 +110,14 @@ struct Metrics {
     output_tokens: Option<u64>,
     reasoning_tokens: Option<u64>,
     llm_call_count: u32,
-    tool_call_count: usize,
-    /// Tool calls that ended in an error, and the run's own failure.
-    error_count: usize,
+    /// Null in lists.
+    tool_call_count: Option<usize>,
+    /// Tool calls that ended in an error, and the run's own failure; null in lists.
+    error_count: Option<usize>,
     /// Milliseconds at work; waiting for humans does not count.
     duration_ms: u64,
     model: String,
-    error_type: Option<&'static str>,
+    error_type: Option<String>,
     error_message: Option<String>,
 }
 
@@ -146,7 +154,7 @@ impl From<&Run> for RunResponse {
         Self {
             run_id: run.spec().id.to_string(),
             session_id: run.spec().session.to_string(),
-            status: run.status().word(),
+            status: run.status().word().to_owned(),
             content,
             metadata: metadata(run),
             tools: run.calls().filter_map(execution).collect(),
@@ -184,25 +192,30 @@ impl From<&Run> for RunDetails {
 fn metadata(run: &Run) -> Metadata {
     let actions: Vec<RequiredAction> = run.pending().iter().map(|approval| action(run, approval)).collect();
     let message = match run.status() {
-        RunStatus::Queued | RunStatus::Running | RunStatus::Completed { .. } => None,
+        RunStatus::Queued => Some(QUEUED.to_owned()),
+        RunStatus::Running | RunStatus::Completed { .. } => None,
         RunStatus::Paused { pending } => pending.first().map(|approval| approval.message.clone()),
         RunStatus::Failed { failure } => Some(failure.message.clone()),
-        RunStatus::Cancelled { .. } => Some("The run was cancelled.".to_owned()),
+        RunStatus::Cancelled { .. } => Some(CANCELLED.to_owned()),
     };
     let tokens = run.tokens();
     let followups = run.spec().generate_followups.then(|| run.followups().to_vec());
     Metadata {
         model: model(run),
-        usage: TokenUsage {
-            input_tokens: tokens.input,
-            output_tokens: tokens.output,
-            total_tokens: tokens.input.zip(tokens.output).map(|(input, output)| input + output),
-        },
+        usage: usage(tokens),
         message,
         required_action: actions.first().cloned(),
         required_actions: (!actions.is_empty()).then_some(actions),
         follow_up_suggestions: followups.as_ref().map(|followups| json!(followups).to_string()),
         followups,
+    }
+}
+
+fn usage(tokens: Tokens) -> TokenUsage {
+    TokenUsage {
+        input_tokens: tokens.input,
+        output_tokens: tokens.output,
+        total_tokens: tokens.input.zip(tokens.output).map(|(input, output)| input + output),
     }
 }
 
@@ -214,10 +227,7 @@ fn model(run: &Run) -> String {
 
 fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
     RequiredAction {
-        kind: match approval.question {
-            Question::Approval => "TOOL_APPROVAL",
-            Question::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
-        },
+        kind: kind(approval.question),
         approval_id: approval.id.to_string(),
         tool_call_id: approval.call.id.to_string(),
         tool: approval.tool.to_string(),
@@ -227,6 +237,13 @@ fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
         expires_at: approval.expires_at.to_string(),
         run_id: run.spec().id.to_string(),
         session_id: run.spec().session.to_string(),
+    }
+}
+
+fn kind(question: Question) -> &'static str {
+    match question {
+        Question::Approval => "TOOL_APPROVAL",
+        Question::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
     }
 }
 
@@ -266,11 +283,13 @@ fn metrics(run: &Run) -> Metrics {
         output_tokens: tokens.output,
         reasoning_tokens: tokens.reasoning,
         llm_call_count: run.model_calls(),
-        tool_call_count: executions.len(),
-        error_count: executions.iter().filter(|call| call.is_error).count() + usize::from(failure.is_some()),
+        tool_call_count: Some(executions.len()),
+        error_count: Some(
+            executions.iter().filter(|call| call.is_error).count() + usize::from(failure.is_some()),
+        ),
         duration_ms: run.times().active_ms,
         model: model(run),
-        error_type: failure.map(|failure| failure.kind.as_str()),
+        error_type: failure.map(|failure| failure.kind.as_str().to_owned()),
         error_message: failure.map(|failure| failure.message.clone()),
     }
 }

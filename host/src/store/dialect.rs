@@ -160,8 +160,11 @@ impl<D: Dialect> Columns<D> {
     }
 
     pub(super) fn text(&self, column: usize) -> Result<String, StoreError> {
-        let text = D::text(&self.0, column).map_err(|error| unreadable(column, &error))?;
-        text.ok_or_else(|| missing(column))
+        self.opt_text(column)?.ok_or_else(|| missing(column))
+    }
+
+    pub(super) fn opt_text(&self, column: usize) -> Result<Option<String>, StoreError> {
+        D::text(&self.0, column).map_err(|error| unreadable(column, &error))
     }
 
     pub(super) fn blob(&self, column: usize) -> Result<Vec<u8>, StoreError> {

@@ -1,23 +1,22 @@
-//! Statements on runs, their journals and their sessions.
+//! Statements on runs and their journals.
 
 use super::approvals;
 use super::claims;
-use super::dialect::{Columns, Dialect, Sql, Value};
+use super::dialect::{Dialect, Sql, Value};
 use super::row::{self, ApprovalChange, EventRow, OriginRow, RunChange, RunRow};
 use super::writer::Undo;
-use super::{Claim, Creation, KeyClaim, StoreError};
-use crate::id::{RunId, SessionId};
+use super::{Claim, Creation, KeyClaim, Lane, StoreError, Terms, queue};
+use crate::id::RunId;
 use crate::run::Run;
-use crate::session::{PastTurn, Session};
 
 pub(super) async fn create<D: Dialect>(
     sql: &mut Sql<'_, D>,
     origin: &OriginRow,
     change: &RunChange,
-    claim: Option<&KeyClaim>,
+    terms: &Terms,
 ) -> Result<Creation, Undo<Creation>> {
     // First of all: a repeat says what the original said, whatever else has changed since.
-    if let Some(claim) = claim
+    if let Some(claim) = &terms.claim
         && let Some(taken) = claims::find(sql, claim).await?
     {
         return Err(Undo::Refused(taken.into()));
@@ -25,9 +24,12 @@ pub(super) async fn create<D: Dialect>(
     if !join_session(sql, origin).await? {
         return Err(Undo::Refused(Creation::ForeignSession));
     }
-    insert_run(sql, origin, &change.row).await?;
+    if let Some(refusal) = queue::refusal(sql, &origin.session, &change.row, terms).await? {
+        return Err(Undo::Refused(refusal));
+    }
+    insert_run(sql, origin, &change.row, terms.lane).await?;
     append(sql, change).await?;
-    if let Some(claim) = claim {
+    if let Some(claim) = &terms.claim {
         claims::take(sql, claim, &change.row.id).await?;
     }
     Ok(Creation::Created)
@@ -89,7 +91,12 @@ async fn insert_run<D: Dialect>(
     sql: &mut Sql<'_, D>,
     origin: &OriginRow,
     row: &RunRow,
+    lane: Lane,
 ) -> Result<(), StoreError> {
+    let background: i64 = match lane {
+        Lane::Direct => 0,
+        Lane::Background => 1,
+    };
     let fixed = [
         origin.session.as_str().into(),
         origin.owner.org.as_str().into(),
@@ -98,16 +105,18 @@ async fn insert_run<D: Dialect>(
         origin.model.as_str().into(),
         origin.input.as_str().into(),
         origin.created_at.into(),
+        background.into(),
+        origin.max_concurrent.map(u64::from).into(),
     ];
     let inserted = sql
         .execute(
             "insert into runs (id, version, status, attempt, output, error_type, error_message, model_calls,
                  input_tokens, output_tokens, reasoning_tokens, active_ms, completed_at, updated_at, started_at,
-                 session_id, turn, org_id, user_id, agent_id, model, input, created_at)
+                 session_id, turn, org_id, user_id, agent_id, model, input, created_at, background, max_concurrent)
              values ($1, $2, $3, $4, $5, $6, $7, $8,
                  $9, $10, $11, $12, $13, $14, $15,
                  $16, (select coalesce(max(turn), 0) + 1 from runs where session_id = $16),
-                 $17, $18, $19, $20, $21, $22)
+                 $17, $18, $19, $20, $21, $22, $23, $24)
              on conflict (id) do nothing",
             &[changing_values(row).as_slice(), &fixed].concat(),
         )
@@ -209,37 +218,6 @@ pub(super) async fn load<D: Dialect>(sql: &mut Sql<'_, D>, run: &RunId) -> Resul
         return Err(damaged(format!("{version} events are expected, {} are there", loaded.version())));
     }
     Ok(Some(loaded))
-}
-
-pub(super) async fn history<D: Dialect>(
-    sql: &mut Sql<'_, D>,
-    run: &RunId,
-    limit: u32,
-) -> Result<Vec<PastTurn>, StoreError> {
-    let rows = sql
-        .rows(
-            "select past.input, past.output
-             from runs this join runs past on past.session_id = this.session_id and past.turn < this.turn
-             where this.id = $1 and past.status = 'COMPLETED'
-             order by past.turn desc limit $2",
-            &[run.as_str().into(), limit.into()],
-        )
-        .await?;
-    let turn = |row: &Columns<D>| Ok(PastTurn { input: row.text(0)?, output: row.text(1)? });
-    rows.iter().rev().map(turn).collect()
-}
-
-pub(super) async fn session<D: Dialect>(
-    sql: &mut Sql<'_, D>,
-    id: &SessionId,
-) -> Result<Option<Session>, StoreError> {
-    let row = sql
-        .row(
-            "select id, org_id, user_id, agent_id, created_at from sessions where id = $1",
-            &[id.as_str().into()],
-        )
-        .await?;
-    row.as_ref().map(row::session).transpose()
 }
 
 pub(super) async fn running<D: Dialect>(sql: &mut Sql<'_, D>) -> Result<Vec<RunId>, StoreError> {

@@ -15,10 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::dialect::{ConnectOptions, Dialect, Sql};
 use super::kv::Put;
 use super::row::{OriginRow, RunChange};
-use super::{Claim, Creation, KeyClaim, KvRefusal, KvSpace, StoreError};
-use super::{keys, kv, runs};
+use super::{Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, StoreError, Terms};
+use super::{claims, keys, kv, runs, sessions};
 use crate::clock::Timestamp;
-use crate::id::KeyId;
+use crate::id::{KeyId, SessionId};
 use crate::key::ApiKey;
 
 /// Most writes in one transaction, and in the queue: beyond it callers wait to be queued.
@@ -26,9 +26,10 @@ pub(super) const MOST: usize = 256;
 
 /// Something to write, with whom to tell what came of it. A caller may have gone: its write still happens.
 pub(super) enum Write {
-    Create(Box<OriginRow>, Box<RunChange>, Option<KeyClaim>, Reply<Creation>),
+    Create(Box<OriginRow>, Box<RunChange>, Box<Terms>, Reply<Creation>),
     Save(Box<RunChange>, Option<KeyClaim>, Reply<Claim>),
-    // slice B
+    PruneClaims(Timestamp, Reply<u64>),
+    DeleteSession(SessionId, Reply<Deletion>),
     // slice C
     // slice D
     // slice E
@@ -159,11 +160,14 @@ async fn begun<D: Dialect>(mut connection: D::Connection) -> Result<D::Connectio
 impl Write {
     async fn apply<D: Dialect>(self, sql: &mut Sql<'_, D>) -> Settled {
         match self {
-            Self::Create(origin, change, claim, reply) => {
-                settle(reply, runs::create(sql, &origin, &change, claim.as_ref()).await)
+            Self::Create(origin, change, terms, reply) => {
+                settle(reply, runs::create(sql, &origin, &change, &terms).await)
             }
             Self::Save(change, claim, reply) => settle(reply, runs::save(sql, &change, claim.as_ref()).await),
-            // slice B
+            Self::PruneClaims(before, reply) => {
+                settle(reply, claims::prune(sql, before).await.map_err(Undo::Failed))
+            }
+            Self::DeleteSession(session, reply) => settle(reply, sessions::delete(sql, &session).await),
             // slice C
             // slice D
             // slice E
@@ -185,7 +189,8 @@ impl Write {
         match self {
             Self::Create(.., reply) => drop(reply.send(Err(error))),
             Self::Save(.., reply) => drop(reply.send(Err(error))),
-            // slice B
+            Self::PruneClaims(.., reply) => drop(reply.send(Err(error))),
+            Self::DeleteSession(.., reply) => drop(reply.send(Err(error))),
             // slice C
             // slice D
             // slice E

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use crate::clock::Timestamp;
-use crate::id::{ApprovalId, KeyId, RunId, SessionId};
+use crate::id::{ApprovalId, KeyId, OrgId, RunId, SessionId};
 use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
-use crate::store::{Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError};
+use crate::store::{
+    Caps, Claim, Creation, Deletion, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal,
+    KvSpace, QueueState, RunSummary, SessionFilter, Store, StoreError, Terms,
+};
 
 #[derive(Default)]
 pub(in crate::plugin) struct MemoryStore {
@@ -23,7 +26,7 @@ type Answer<T> = Result<T, StoreError>;
 
 #[async_trait::async_trait]
 impl Store for MemoryStore {
-    async fn create(&self, _: &mut Run, _: Option<&KeyClaim>) -> Answer<Creation> {
+    async fn create(&self, _: &mut Run, _: &Terms) -> Answer<Creation> {
         Err(StoreError::Closed)
     }
 
@@ -43,7 +46,7 @@ impl Store for MemoryStore {
         Err(StoreError::Closed)
     }
 
-    async fn history(&self, _: &RunId, _: u32) -> Answer<Vec<PastTurn>> {
+    async fn history(&self, _: &RunId, _: HistoryWindow) -> Answer<Vec<PastTurn>> {
         Err(StoreError::Closed)
     }
 
@@ -56,6 +59,42 @@ impl Store for MemoryStore {
     }
 
     async fn expired(&self, _: Timestamp, _: u32) -> Answer<Vec<(RunId, ApprovalId)>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn queue(&self) -> Answer<QueueState> {
+        Err(StoreError::Closed)
+    }
+
+    async fn next_in_background(&self, _: &OrgId, _: Caps, _: &[RunId]) -> Answer<Option<RunId>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn next_in_line(&self, _: &[RunId]) -> Answer<Option<RunId>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn paused_in(&self, _: &SessionId) -> Answer<Option<RunId>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn prune_claims(&self, _: Timestamp) -> Answer<u64> {
+        Err(StoreError::Closed)
+    }
+
+    async fn sessions(&self, _: &SessionFilter, _: u64, _: u32) -> Answer<(Vec<Session>, u64)> {
+        Err(StoreError::Closed)
+    }
+
+    async fn exchanges(&self, _: &SessionId) -> Answer<Vec<Exchange>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn session_runs(&self, _: &SessionId) -> Answer<Vec<RunSummary>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn delete_session(&self, _: &SessionId) -> Answer<Deletion> {
         Err(StoreError::Closed)
     }
 
