@@ -13,7 +13,7 @@ use holdfast::event::NewRun;
 use holdfast::id::{AgentId, Ids, OrgId, UserId};
 use holdfast::run::Run;
 use holdfast::session::{Owner, Reply};
-use holdfast::store::{self, Store};
+use holdfast::store::{self, Store, Terms};
 use holdfast::tool::{OutcomeKind, ToolCall, ToolOutcome};
 
 /// Saves of one model turn with one tool call: replied, started, finished.
@@ -99,7 +99,7 @@ async fn create(store: &Arc<dyn Store>, ids: &Ids, runs: usize) -> anyhow::Resul
             generate_followups: false,
         };
         let mut run = Run::new(new, Clock::System.now());
-        store.create(&mut run, None).await?;
+        store.create(&mut run, &Terms::default()).await?;
         made.push(run);
     }
     Ok(made)

@@ -50,6 +50,16 @@ pub struct Options {
     pub timeout_ms: u64,
     /// How long a human has to decide, in milliseconds.
     pub approval_expiry_ms: u64,
+    /// About how many tokens of earlier turns a model is sent.
+    #[serde(default = "default_history_tokens")]
+    pub history_tokens: u32,
+    /// Most background runs of this agent at once; none = what the server allows every agent.
+    #[serde(default)]
+    pub max_concurrent: Option<u32>,
+}
+
+fn default_history_tokens() -> u32 {
+    16_000
 }
 
 impl Default for Options {
@@ -61,6 +71,8 @@ impl Default for Options {
             max_steps: 20,
             timeout_ms: 600_000,
             approval_expiry_ms: 24 * 3_600_000,
+            history_tokens: default_history_tokens(),
+            max_concurrent: None,
         }
     }
 }

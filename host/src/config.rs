@@ -19,6 +19,7 @@ use crate::budget::Budgets;
 use crate::http::{HttpLimits, RateLimit};
 use crate::model::{Provider, default_key_env};
 use crate::plugin::PluginSettings;
+use crate::runner::QueueSettings;
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
@@ -39,6 +40,7 @@ pub struct Config {
     /// None = no key is limited.
     pub rate_limit: Option<RateLimit>,
     pub budgets: Budgets,
+    pub background: QueueSettings,
     /// How long runs may go on after SIGTERM.
     pub shutdown_grace: Duration,
 }
@@ -131,6 +133,7 @@ impl Config {
             http: parsed.http,
             rate_limit: parsed.rate_limit,
             budgets: parsed.budgets,
+            background: parsed.background,
             shutdown_grace: Duration::from_millis(parsed.shutdown_grace_ms),
         })
     }

@@ -4,9 +4,11 @@
 //! in [`router`], once, and the OpenAPI document is made from the same list.
 
 mod admin_agents;
+mod admission;
 mod agent_book;
 mod agents;
 mod audit;
+mod background;
 mod catalog;
 mod extract;
 mod health;
@@ -14,9 +16,10 @@ mod media;
 mod page;
 mod problem;
 mod rate_limit;
+mod run_list;
 mod run_response;
-mod run_row;
 mod runs;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -91,6 +94,7 @@ impl Default for HttpLimits {
     ),
     tags(
         (name = "runs", description = "Run an agent, decide its pending calls, cancel"),
+        (name = "sessions", description = "Conversations: the runs of one user with one agent"),
         (name = "agents", description = "The agents of this server"),
         (name = "admin", description = "For the role admin: agents, the audit log"),
         (name = "catalog", description = "Tools, plugins and models"),
@@ -107,9 +111,15 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(runs::get, runs::cancel))
         .routes(routes!(runs::resume))
         // slice A
-        // slice B
+        .routes(routes!(background::create))
+        .routes(routes!(background::status))
+        .routes(routes!(background::statuses))
+        .routes(routes!(background::cancel))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::get, sessions::delete))
+        .routes(routes!(sessions::runs))
         // slice C
-        .routes(routes!(run_row::list))
+        .routes(routes!(run_list::list))
         .routes(routes!(admin_agents::list, admin_agents::create))
         .routes(routes!(admin_agents::get, admin_agents::update, admin_agents::delete))
         .routes(routes!(admin_agents::restore))

@@ -8,7 +8,9 @@ mod allowance;
 mod decide;
 mod drive;
 mod presence;
+mod queue;
 mod recovery;
+mod start;
 mod tools;
 
 use std::sync::Arc;
@@ -20,15 +22,17 @@ use tokio_util::task::TaskTracker;
 
 pub use self::decide::{Choice, DecideError, DecideRequest, Targets};
 use self::presence::{Presence, Present};
+use self::queue::Queue;
+pub use self::queue::QueueSettings;
+pub use self::start::{Admission, OnBusy, OnPaused, StartError};
 use crate::audit::Actor;
 use crate::budget::Budgets;
 use crate::clock::Clock;
-use crate::event::NewRun;
 use crate::id::{Ids, RunId};
 use crate::model::Models;
 use crate::registry::ToolRegistry;
 use crate::run::{InvalidTransition, Run};
-use crate::store::{Creation, KeyClaim, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Cheap to clone; all clones drive the same runs.
 #[derive(Clone)]
@@ -40,6 +44,7 @@ pub struct Runner {
     ids: Ids,
     budgets: Arc<Budgets>,
     presence: Presence,
+    queue: Queue,
     tasks: TaskTracker,
     /// Fires when the grace period is over: whatever still runs stops where its journal is.
     stop: CancellationToken,
@@ -55,19 +60,7 @@ pub struct Parts {
     pub clock: Clock,
     pub ids: Ids,
     pub budgets: Arc<Budgets>,
-}
-
-/// Why a run did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("the server is shutting down")]
-    Draining,
-    #[error("the session belongs to another user or agent")]
-    ForeignSession,
-    #[error("the idempotency key was used for another request")]
-    KeyReused,
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    pub queue: QueueSettings,
 }
 
 impl Runner {
@@ -80,32 +73,15 @@ impl Runner {
             ids: parts.ids,
             budgets: parts.budgets,
             presence: Presence::default(),
+            queue: Queue::new(parts.queue),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             draining: CancellationToken::new(),
         }
     }
 
-    /// Stores the run and begins to drive it. Returns its id, or that of the run which the same
-    /// idempotency key started before.
-    pub async fn start(&self, new: NewRun, claim: Option<&KeyClaim>) -> Result<RunId, StartError> {
-        if self.is_draining() {
-            return Err(StartError::Draining);
-        }
-        let id = new.id.clone();
-        let present = self.presence.enter(&id);
-        let mut run = Run::new(new, self.clock.now());
-        match self.store.create(&mut run, claim).await? {
-            Creation::Created => self.spawn(run, present),
-            Creation::Repeat(earlier) => return Ok(earlier),
-            Creation::KeyReused => return Err(StartError::KeyReused),
-            Creation::ForeignSession => return Err(StartError::ForeignSession),
-        }
-        Ok(id)
-    }
-
-    /// The run, once nobody in this process works on it any more: it is terminal or paused, unless the
-    /// server is stopping.
+    /// The run, once nobody in this process works on it or waits to: it is terminal or paused, or queued
+    /// behind a paused one, unless the server is stopping.
     pub async fn settled(&self, id: &RunId) -> Result<Option<Run>, StoreError> {
         self.presence.wait_until_left(id).await;
         self.store.load(id).await
@@ -117,6 +93,8 @@ impl Runner {
         self.change(id, |run| run.cancel(by.clone(), self.clock.now())).await?;
         // Only after the journal says so: a driver that has not noticed yet cannot save anything any more.
         self.presence.cancel(id);
+        self.queue.leave(id);
+        self.queue.changed();
         Ok(())
     }
 
@@ -128,6 +106,7 @@ impl Runner {
     /// RUNNING in the store and are taken up by the next process.
     pub async fn drain(&self, grace: Duration) {
         self.draining.cancel();
+        self.queue.leave_all();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
             tracing::warn!(

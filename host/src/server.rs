@@ -60,6 +60,7 @@ impl Server {
             clock: clock.clone(),
             ids: ids.clone(),
             budgets: budgets.clone(),
+            queue: config.background,
         });
         let agents = AgentBook::open(&config.agents, store.clone()).await?;
         let app = App {
@@ -93,6 +94,7 @@ impl Server {
         if taken_up > 0 {
             tracing::info!(runs = taken_up, "took up runs that were under way");
         }
+        runner.work();
         let expiry = tokio::spawn({
             let runner = runner.clone();
             async move { runner.expire_forever().await }

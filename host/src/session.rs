@@ -21,7 +21,11 @@ pub struct Session {
     pub id: SessionId,
     pub owner: Owner,
     pub agent: AgentId,
+    /// The beginning of its first message.
+    pub title: String,
     pub created_at: Timestamp,
+    /// When its latest run was started.
+    pub updated_at: Timestamp,
 }
 
 /// An earlier run of the session: what was asked and what was answered.

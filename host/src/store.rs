@@ -6,6 +6,7 @@
 //! differs between databases, `sqlite.rs` the first of them, and the rest are the statements.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::Sqlite;
 
@@ -21,11 +22,14 @@ mod approvals;
 mod audit;
 mod claims;
 mod dialect;
+mod history;
 mod keys;
 mod kv;
 mod lists;
+mod queue;
 mod row;
 mod runs;
+mod sessions;
 mod sql;
 mod sqlite;
 mod usage;
@@ -36,7 +40,10 @@ mod contract;
 
 pub use agents::{AgentChange, AgentWrite, AgentWritten, StoredAgent};
 pub use audit::{AuditFilter, AuditRow};
-pub use lists::{Listed, Range, RunFilter, RunSummary};
+pub use history::HistoryWindow;
+pub use lists::{Listed, PendingSummary, Range, RunFilter, RunSummary};
+pub use queue::{Caps, Lane, QueueState, Terms};
+pub use sessions::{Deletion, Exchange, SessionFilter};
 use sql::{Access, SqlStore};
 use sqlite::Place;
 
@@ -47,8 +54,8 @@ use sqlite::Place;
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
     /// Writes a new run with its first events, its session where that is new, and the claim on the
-    /// caller's idempotency key, or nothing of it.
-    async fn create(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Creation, StoreError>;
+    /// caller's idempotency key, or nothing of it. The terms hold at the moment of writing.
+    async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError>;
 
     /// Appends the run's unsaved events and brings its row and approvals up to date.
     /// [`StoreError::Conflict`] = the stored run is not the one these events follow: nothing was written.
@@ -61,12 +68,12 @@ pub trait Store: Send + Sync {
     /// A journal that is not whole is [`StoreError::Damaged`].
     async fn load(&self, run: &RunId) -> Result<Option<Run>, StoreError>;
 
-    /// The run of an idempotency key that was claimed before.
+    /// The run of an idempotency key that was claimed in the last [`CLAIM_AGE`].
     async fn find_claim(&self, claim: &KeyClaim) -> Result<Option<Claim>, StoreError>;
 
-    /// The latest completed runs of the run's session that were created before it: at most `limit`,
-    /// oldest first.
-    async fn history(&self, run: &RunId, limit: u32) -> Result<Vec<PastTurn>, StoreError>;
+    /// The latest completed runs of the run's session that were created before it and fit the window,
+    /// oldest first. Costs what the window costs, however long the session is.
+    async fn history(&self, run: &RunId, window: HistoryWindow) -> Result<Vec<PastTurn>, StoreError>;
 
     async fn session(&self, id: &SessionId) -> Result<Option<Session>, StoreError>;
 
@@ -78,7 +85,46 @@ pub trait Store: Send + Sync {
 
     // -- Approvals (slice C) --
 
-    // -- Sessions and the queue (slice B) --
+    // -- Sessions and the queue --
+
+    /// Who has background runs at work, and who has some in the queue.
+    async fn queue(&self) -> Result<QueueState, StoreError>;
+
+    /// The organisation's oldest background run that may start now: it is first in its session, and its
+    /// agent and model have fewer at work than they may. Those in `skip` are passed over.
+    async fn next_in_background(
+        &self,
+        org: &OrgId,
+        caps: Caps,
+        skip: &[RunId],
+    ) -> Result<Option<RunId>, StoreError>;
+
+    /// The oldest run with a waiting caller that is first in its session. Those in `skip` are passed over.
+    async fn next_in_line(&self, skip: &[RunId]) -> Result<Option<RunId>, StoreError>;
+
+    /// The paused run that holds up the session, if any.
+    async fn paused_in(&self, session: &SessionId) -> Result<Option<RunId>, StoreError>;
+
+    /// Forgets idempotency keys that were claimed up to `before`. Returns how many.
+    async fn prune_claims(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// A page of sessions, the last used first, and how many there are.
+    async fn sessions(
+        &self,
+        filter: &SessionFilter,
+        offset: u64,
+        limit: u32,
+    ) -> Result<(Vec<Session>, u64), StoreError>;
+
+    /// What was said in the session, oldest first; from the runs' rows, not their journals.
+    async fn exchanges(&self, session: &SessionId) -> Result<Vec<Exchange>, StoreError>;
+
+    /// The session's runs, oldest first; from their rows, not their journals.
+    async fn session_runs(&self, session: &SessionId) -> Result<Vec<RunSummary>, StoreError>;
+
+    /// Deletes the session with its runs and the values that plugins keep in it, unless one of the runs is
+    /// under way.
+    async fn delete_session(&self, session: &SessionId) -> Result<Deletion, StoreError>;
 
     /// Makes, changes, deletes or restores an organisation's agent, with its audit row.
     async fn write_agent(&self, write: AgentWrite) -> Result<AgentWritten, StoreError>;
@@ -153,6 +199,9 @@ pub trait Store: Send + Sync {
     async fn close(&self);
 }
 
+/// How long an idempotency key is remembered.
+pub const CLAIM_AGE: Duration = Duration::from_hours(24);
+
 /// A caller's `Idempotency-Key`: one principal's word for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyClaim {
@@ -184,6 +233,11 @@ pub enum Creation {
     KeyReused,
     /// The session belongs to somebody else, or to another agent.
     ForeignSession,
+    /// This run of the session is at work, or first in its queue.
+    SessionBusy(RunId),
+    /// This run of the session waits for humans.
+    SessionPaused(RunId),
+    QueueFull,
 }
 
 /// Whose values: the host fills this in, never a plugin.

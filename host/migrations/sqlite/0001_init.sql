@@ -49,6 +49,11 @@ create table runs (
     -- The number of its events: what a compare-and-set compares.
     version integer not null,
     attempt integer not null,
+    -- Started in the background: it needs a worker. Otherwise its caller waits, and it only needs its turn
+    -- in its session.
+    background integer not null,
+    -- Most background runs of its agent at once, where the agent says.
+    max_concurrent integer,
     input text not null,
     output text not null,
     error_type text,
@@ -75,7 +80,10 @@ create index runs_by_user on runs (org_id, user_id, created_at, id);
 create index runs_by_agent on runs (org_id, agent_id, created_at, id);
 create index runs_by_status on runs (org_id, status, created_at, id);
 create index runs_running on runs (created_at, id) where status = 'RUNNING';
-create index runs_queued on runs (created_at, id) where status = 'QUEUED';
+create index runs_queued on runs (background, org_id, created_at, id) where status = 'QUEUED';
+create index runs_at_work on runs (agent_id, model, org_id) where status = 'RUNNING' and background = 1;
+-- The first of a session is at work or paused, or next; the others wait for it.
+create index runs_unfinished on runs (session_id, turn) where status in ('QUEUED', 'RUNNING', 'PAUSED');
 
 create table run_events (
     run_id text not null references runs (id) on delete cascade,
@@ -157,7 +165,8 @@ create table kv (
 
 -- slice A
 
--- slice B
+-- A session's values go with it.
+create index kv_spaces_by_scope on kv_spaces (scope_id);
 
 -- slice C
 

@@ -35,6 +35,8 @@ pub struct AgentParts {
     pub max_steps: Option<u32>,
     pub timeout_ms: Option<u64>,
     pub approval_expiry_ms: Option<u64>,
+    pub history_tokens: Option<u32>,
+    pub max_concurrent: Option<u32>,
     pub budget: Option<BudgetParts>,
 }
 
@@ -93,6 +95,10 @@ impl AgentParts {
             approval_expiry_ms: flaws
                 .within("approval_expiry_ms", self.approval_expiry_ms, 1..=31_536_000_000)
                 .unwrap_or(default.approval_expiry_ms),
+            history_tokens: flaws
+                .within("history_tokens", self.history_tokens, 0..=10_000_000)
+                .unwrap_or(default.history_tokens),
+            max_concurrent: flaws.within("max_concurrent", self.max_concurrent, 1..=10_000),
         };
         let budget = self.budget.map_or_else(Budget::default, |parts| flaws.budget(parts));
         flaws.none_or(Agent {

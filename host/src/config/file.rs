@@ -14,6 +14,7 @@ use crate::agent::{Agent, AgentParts, BudgetParts, ModelName, Policy, ToolPatter
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, MediaLimits, RateLimit};
 use crate::plugin::PluginSettings;
+use crate::runner::QueueSettings;
 
 /// A checked configuration file.
 pub(super) struct File {
@@ -23,6 +24,7 @@ pub(super) struct File {
     pub(super) compile_cache: Option<PathBuf>,
     pub(super) shutdown_grace_ms: u64,
     pub(super) http: HttpLimits,
+    pub(super) background: QueueSettings,
     pub(super) providers: BTreeMap<String, ProviderTable>,
     pub(super) agents: Vec<Agent>,
     pub(super) plugins: BTreeMap<String, PluginSettings>,
@@ -41,6 +43,8 @@ struct FileTable {
     shutdown_grace_ms: u64,
     #[serde(default)]
     http: HttpTable,
+    #[serde(default)]
+    background: BackgroundTable,
     #[serde(default)]
     providers: BTreeMap<String, ProviderTable>,
     #[serde(default)]
@@ -66,6 +70,15 @@ struct HttpTable {
     max_media_bytes: Option<usize>,
     #[serde(default)]
     allow_private_media: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackgroundTable {
+    workers: Option<u32>,
+    per_agent: Option<u32>,
+    per_model: Option<u32>,
+    max_queued: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -100,6 +113,8 @@ struct AgentTable {
     timeout_ms: Option<u64>,
     approval_expiry_ms: Option<u64>,
     budget: Option<BudgetParts>,
+    history_tokens: Option<u32>,
+    max_concurrent: Option<u32>,
 }
 
 impl File {
@@ -132,11 +147,30 @@ impl File {
             compile_cache: table.compile_cache,
             shutdown_grace_ms: table.shutdown_grace_ms,
             http: HttpLimits { body_bytes: table.http.max_body_bytes.unwrap_or(default.body_bytes), media },
+            background: table.background.into_settings()?,
             providers: table.providers,
             agents,
             plugins: table.plugins,
             rate_limit: table.rate_limit.map(RateLimit::from),
             budgets: limits::budgets(table.prices, table.budgets)?,
+        })
+    }
+}
+
+impl BackgroundTable {
+    fn into_settings(self) -> Result<QueueSettings, String> {
+        let default = QueueSettings::default();
+        let setting = |name, value: Option<u32>, default, most| match value {
+            Some(value) if !(1..=most).contains(&value) => {
+                Err(format!("[background] {name} must be from 1 to {most}, not {value}"))
+            }
+            value => Ok(value.unwrap_or(default)),
+        };
+        Ok(QueueSettings {
+            workers: setting("workers", self.workers, default.workers, 10_000)?,
+            per_agent: setting("per_agent", self.per_agent, default.per_agent, 10_000)?,
+            per_model: setting("per_model", self.per_model, default.per_model, 10_000)?,
+            max_queued: setting("max_queued", self.max_queued, default.max_queued, 1_000_000)?,
         })
     }
 }
@@ -159,6 +193,8 @@ impl AgentTable {
             max_steps: self.max_steps,
             timeout_ms: self.timeout_ms,
             approval_expiry_ms: self.approval_expiry_ms,
+            history_tokens: self.history_tokens,
+            max_concurrent: self.max_concurrent,
             budget: self.budget,
         };
         parts.check().map_err(|flaws| {
@@ -188,7 +224,10 @@ mod tests {
             ("tolls = []", "unknown field `tolls`, expected one of `id`, `name`"),
             ("tools = [\"x\"]", "`x` names no tools: write plugin.tool, plugin.* or *"),
             ("approval = { \"a.b\" = \"maybe\" }", "expected one of `allow`, `ask`, `deny`"),
-            ("approval = { \"ab\" = \"ask\" }", "approval of agent `a` must be by tools: `ab` names no tools"),
+            (
+                "approval = { \"ab\" = \"ask\" }",
+                "approval of agent `a` must be by tools: `ab` names no tools",
+            ),
             ("[[agents]]\nid = \"a\"\nmodel = \"demo\"", "line 6: there is another agent with the id `a`"),
             ("[[agents]]\nid = \"b\"\nmodel = \"gpt\"", "write provider::model"),
             ("[plugins.A__b]", "[plugins.A__b]: `A__b` is not a legal name"),

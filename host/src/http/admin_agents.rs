@@ -328,6 +328,8 @@ impl AgentRequest {
             top_p: None,
             max_tokens: self.max_tokens,
             max_steps: self.max_steps,
+            history_tokens: None,
+            max_concurrent: None,
             timeout_ms: None,
             approval_expiry_ms: None,
             budget: self.budget.map(BudgetParts::from),

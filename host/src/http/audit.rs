@@ -10,7 +10,7 @@ use super::App;
 use super::extract::{Caller, QueryParams};
 use super::page::{Page, PageQuery};
 use super::problem::{Problem, ProblemDocument};
-use super::run_row::given;
+use super::run_list::given;
 use crate::audit::{Action, AuditEntry, ObjectType};
 use crate::id::UserId;
 use crate::store::{AuditFilter, AuditRow, Range};

@@ -11,9 +11,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use crate::id::RunId;
 use crate::runner::{DecideError, StartError};
 use crate::store::StoreError;
 use crate::tool::Question;
+
+/// When to try again after the queue was full.
+const QUEUE_RETRY_AFTER_S: u64 = 5;
 
 /// An error response.
 #[derive(Clone, Debug)]
@@ -38,12 +42,14 @@ pub(crate) enum Kind {
     RunNotPaused,
     ApprovalExpired,
     IdempotencyKeyReuse,
+    SessionBusy,
+    SessionPaused,
+    RateLimitExceeded,
     PayloadTooLarge,
     AgentExists,
     AgentInUse,
     AgentDeleted,
     AgentReadOnly,
-    RateLimitExceeded,
     UnsupportedMediaType,
     ServiceUnavailable,
     Internal,
@@ -77,6 +83,15 @@ impl Kind {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The idempotency key belongs to another request",
             ),
+            Self::SessionBusy => {
+                ("session-busy", StatusCode::CONFLICT, "Another run of the session is under way")
+            }
+            Self::SessionPaused => {
+                ("session-paused", StatusCode::CONFLICT, "A run of the session waits for a decision")
+            }
+            Self::RateLimitExceeded => {
+                ("rate-limit-exceeded", StatusCode::TOO_MANY_REQUESTS, "There are too many requests")
+            }
             Self::PayloadTooLarge => {
                 ("payload-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The request body is too large")
             }
@@ -90,9 +105,6 @@ impl Kind {
             Self::AgentDeleted => ("agent-deleted", StatusCode::CONFLICT, "The agent was deleted"),
             Self::AgentReadOnly => {
                 ("agent-read-only", StatusCode::CONFLICT, "The agent cannot be changed over HTTP")
-            }
-            Self::RateLimitExceeded => {
-                ("rate-limit-exceeded", StatusCode::TOO_MANY_REQUESTS, "Too many requests")
             }
             Self::ServiceUnavailable => {
                 ("service-unavailable", StatusCode::SERVICE_UNAVAILABLE, "The server takes no new work now")
@@ -142,6 +154,8 @@ pub(crate) struct ProblemDocument {
     invalid_params: Option<Vec<InvalidParam>>,
     /// The run's status, of `run-not-paused`.
     current_status: Option<String>,
+    /// Which run is in the way, of `session-busy` and `session-paused`.
+    run_id: Option<String>,
 }
 
 impl Problem {
@@ -173,9 +187,19 @@ impl Problem {
     /// One key's share is used up; there is more after this many seconds.
     pub(crate) fn too_many_requests(seconds: u64) -> Self {
         let detail = format!("This key has made too many requests. Try again in {seconds} s.");
+        Self::rate_limited(detail, seconds)
+    }
+
+    /// The caller may try again after so many seconds.
+    pub(crate) fn rate_limited(detail: impl Into<String>, retry_after_s: u64) -> Self {
         let mut problem = Self::new(Kind::RateLimitExceeded, detail);
-        problem.retry_after_s = Some(seconds);
+        problem.retry_after_s = Some(retry_after_s);
         problem
+    }
+
+    /// `run` is in the way.
+    pub(crate) fn session_busy(run: &RunId, detail: impl Into<String>) -> Self {
+        Self::new(Kind::SessionBusy, detail).with("runId", json!(run))
     }
 
     /// The cause goes to the log; the caller learns nothing but the request's id.
@@ -258,6 +282,23 @@ impl From<StartError> for Problem {
         match error {
             StartError::Draining => Self::draining(),
             StartError::ForeignSession => Self::no_such("session"),
+            StartError::SessionBusy(run) => {
+                let detail = format!(
+                    "Run {run} of this session is under way. Wait for it, or leave onBusy=reject out."
+                );
+                Self::session_busy(&run, detail)
+            }
+            StartError::SessionPaused(run) => {
+                let detail = format!(
+                    "Run {run} of this session waits for a decision. Decide or cancel it first, or cancel it with \
+                     onPaused=supersede."
+                );
+                Self::new(Kind::SessionPaused, detail).with("runId", json!(run))
+            }
+            StartError::QueueFull => {
+                let detail = "The queue is full. Try again when some of its runs have started.";
+                Self::rate_limited(detail, QUEUE_RETRY_AFTER_S)
+            }
             StartError::KeyReused => Self::key_reused(),
             StartError::Store(error) => error.into(),
         }

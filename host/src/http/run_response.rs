@@ -1,5 +1,7 @@
 //! A run as callers see it.
 
+mod summary;
+
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -8,6 +10,10 @@ use crate::budget::units;
 use crate::run::{CallRecord, CallState, Run, RunStatus};
 use crate::session::Tokens;
 use crate::tool::{PendingApproval, Question};
+
+const QUEUED: &str =
+    "The run waits for a free worker, or for the run before it in its session. It starts by itself.";
+const CANCELLED: &str = "The run was cancelled.";
 
 /// What a run came to.
 #[derive(Serialize, ToSchema)]
@@ -18,13 +24,13 @@ pub(super) struct RunResponse {
     /// For the next turn.
     session_id: String,
     /// `COMPLETED`, `FAILED`, `PAUSED`, `CANCELLED`; `QUEUED` or `RUNNING` when read while under way.
-    status: &'static str,
+    status: String,
     /// The final answer in Markdown; empty unless COMPLETED.
     content: String,
     metadata: Metadata,
-    /// The calls in order; a pending one is listed once it has been decided.
+    /// The calls in order; a pending one is listed once it has been decided. Lists leave this empty: read the run.
     tools: Vec<ToolExecution>,
-    /// What the model thought before each reply.
+    /// What the model thought before each reply. Lists leave this empty.
     reasoning_steps: Vec<String>,
     metrics: Metrics,
 }
@@ -36,7 +42,7 @@ pub(super) struct Metadata {
     /// The agent's version that the run started with; 0 = of the configuration file.
     pub(super) agent_version: u32,
     pub(super) usage: TokenUsage,
-    /// A sentence for people, when PAUSED, FAILED or CANCELLED.
+    /// A sentence for people, when QUEUED, PAUSED, FAILED or CANCELLED.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message: Option<String>,
     /// The first of `requiredActions`.
@@ -151,7 +157,7 @@ impl From<&Run> for RunResponse {
         Self {
             run_id: run.spec().id.to_string(),
             session_id: run.spec().session.to_string(),
-            status: run.status().word(),
+            status: run.status().word().to_owned(),
             content,
             metadata: metadata(run),
             tools: run.calls().filter_map(execution).collect(),
@@ -216,10 +222,11 @@ impl TokenUsage {
 fn metadata(run: &Run) -> Metadata {
     let actions: Vec<RequiredAction> = run.pending().iter().map(|approval| action(run, approval)).collect();
     let message = match run.status() {
-        RunStatus::Queued | RunStatus::Running | RunStatus::Completed { .. } => None,
+        RunStatus::Queued => Some(QUEUED.to_owned()),
+        RunStatus::Running | RunStatus::Completed { .. } => None,
         RunStatus::Paused { pending } => pending.first().map(|approval| approval.message.clone()),
         RunStatus::Failed { failure } => Some(failure.message.clone()),
-        RunStatus::Cancelled { .. } => Some("The run was cancelled.".to_owned()),
+        RunStatus::Cancelled { .. } => Some(CANCELLED.to_owned()),
     };
     let tokens = run.tokens();
     let followups = run.spec().generate_followups.then(|| run.followups().to_vec());
@@ -242,10 +249,7 @@ fn model(run: &Run) -> String {
 
 fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
     RequiredAction {
-        kind: match approval.question {
-            Question::Approval => "TOOL_APPROVAL",
-            Question::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
-        },
+        kind: kind(approval.question),
         approval_id: approval.id.to_string(),
         tool_call_id: approval.call.id.to_string(),
         tool: approval.tool.to_string(),
@@ -255,6 +259,13 @@ fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
         expires_at: approval.expires_at.to_string(),
         run_id: run.spec().id.to_string(),
         session_id: run.spec().session.to_string(),
+    }
+}
+
+fn kind(question: Question) -> &'static str {
+    match question {
+        Question::Approval => "TOOL_APPROVAL",
+        Question::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
     }
 }
 

@@ -17,10 +17,14 @@ use crate::id::CallId;
 use crate::model::Request;
 use crate::run::{InvalidTransition, Run, Step};
 use crate::session::{Message, PastTurn, Reply};
-use crate::store::StoreError;
+use crate::store::{HistoryWindow, StoreError};
 
-/// Most earlier turns that a model is sent.
-const HISTORY_TURNS: u32 = 50;
+/// Most earlier turns that a model is sent, however short they are.
+const HISTORY_TURNS: u32 = 100;
+
+/// Bytes per token of history. Tokenizers differ by model, and by language from about 2 to 5: an estimate
+/// is enough to keep a conversation within a model's context, and costs nothing.
+const BYTES_PER_TOKEN: u64 = 4;
 
 /// Most follow-up questions that are passed on.
 const FOLLOWUPS: usize = 3;
@@ -74,10 +78,15 @@ impl Runner {
         }
         .instrument(span)
         .await;
+        drop(present);
+        self.queue.rested(&run);
     }
 
     async fn advance(&self, run: &mut Run, present: &Present) -> Result<(), DriveError> {
-        let history = self.store.history(&run.spec().id, HISTORY_TURNS).await?;
+        let tokens = run.spec().agent.options.history_tokens;
+        let window =
+            HistoryWindow { turns: HISTORY_TURNS, bytes: u64::from(tokens).saturating_mul(BYTES_PER_TOKEN) };
+        let history = self.store.history(&run.spec().id, window).await?;
         loop {
             match run.step() {
                 Step::CallModel => self.call_model(run, &history).await?,

@@ -1,12 +1,12 @@
-//! What happens without anybody asking: taking up the runs of a process that is gone, and expiring
-//! approvals that nobody decided.
+//! What happens without anybody asking: taking up the runs of a process that is gone, expiring approvals
+//! that nobody decided, and forgetting old idempotency keys.
 
 use std::time::Duration;
 
 use super::Runner;
 use crate::id::{RunId, UserId};
 use crate::run::RunStatus;
-use crate::store::StoreError;
+use crate::store::{CLAIM_AGE, StoreError};
 use crate::tool::{Decided, Decision};
 
 /// How often expired approvals are looked for.
@@ -40,7 +40,7 @@ impl Runner {
         Ok(found)
     }
 
-    /// Expires approvals until the server stops.
+    /// Expires approvals, and forgets idempotency keys, until the server stops.
     pub async fn expire_forever(&self) {
         let mut ticks = tokio::time::interval(EXPIRY_EVERY);
         loop {
@@ -52,6 +52,13 @@ impl Runner {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "cannot expire approvals; trying again"
+                );
+            }
+            // A key that is not pruned yet counts as unknown all the same.
+            if let Err(error) = self.store.prune_claims(self.clock.now().minus(CLAIM_AGE)).await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot forget old idempotency keys; trying again"
                 );
             }
         }

@@ -84,13 +84,18 @@ impl Home {
         Run::new(new, self.now())
     }
 
+    fn queued_in(&self, session: &SessionId, input: &str) -> Run {
+        let run = self.run_in(session, input);
+        Run::new(NewRun { queued: true, ..run.spec().clone() }, self.now())
+    }
+
     fn run(&self) -> Run {
         self.run_in(&self.ids.next(), "What is 6 times 7?")
     }
 
     async fn created(&self, store: &Arc<dyn Store>) -> Run {
         let mut run = self.run();
-        assert_eq!(store.create(&mut run, None).await.unwrap(), Creation::Created);
+        assert_eq!(store.create(&mut run, &Terms::default()).await.unwrap(), Creation::Created);
         run
     }
 
@@ -128,6 +133,10 @@ impl Home {
             at: self.now(),
         }
     }
+}
+
+fn claiming(claim: &KeyClaim) -> Terms {
+    Terms { claim: Some(claim.clone()), ..Terms::default() }
 }
 
 fn owner(user: &str) -> Owner {
@@ -213,7 +222,7 @@ async fn every_kind_of_event_survives() {
         let mut seen = std::collections::BTreeSet::new();
         for mut run in [completed_run(&home), failed_run(&home), cancelled_run(&home)] {
             seen.extend(run.unsaved().iter().map(|recorded| recorded.event.kind()));
-            assert_eq!(store.create(&mut run, None).await.unwrap(), Creation::Created);
+            assert_eq!(store.create(&mut run, &Terms::default()).await.unwrap(), Creation::Created);
             assert!(run.unsaved().is_empty());
             let loaded = store.load(&run.spec().id).await.unwrap().unwrap();
             assert_same(&loaded, &run);
@@ -342,13 +351,13 @@ async fn an_idempotency_key_belongs_to_one_request() {
         assert_eq!(store.find_claim(&claim).await.unwrap(), None);
         let mut run = home.run();
         let id = run.spec().id.clone();
-        assert_eq!(store.create(&mut run, Some(&claim)).await.unwrap(), Creation::Created);
+        assert_eq!(store.create(&mut run, &claiming(&claim)).await.unwrap(), Creation::Created);
 
         let mut repeat = home.run();
-        let creation = store.create(&mut repeat, Some(&claim)).await.unwrap();
+        let creation = store.create(&mut repeat, &claiming(&claim)).await.unwrap();
         assert_eq!(creation, Creation::Repeat(id.clone()));
         let other = home.claim("key", "another request");
-        assert_eq!(store.create(&mut repeat, Some(&other)).await.unwrap(), Creation::KeyReused);
+        assert_eq!(store.create(&mut repeat, &claiming(&other)).await.unwrap(), Creation::KeyReused);
         assert!(store.load(&repeat.spec().id).await.unwrap().is_none());
         assert!(store.session(&repeat.spec().session).await.unwrap().is_none());
         assert_eq!(repeat.unsaved().len(), 1);
@@ -373,10 +382,10 @@ async fn of_many_creations_under_one_key_one_happens() {
         let creations = (0..32).map(|_| {
             let (store, mut run, claim) = (Arc::clone(&store), home.run(), home.claim("key", "request"));
             async move {
-                match store.create(&mut run, Some(&claim)).await.unwrap() {
+                match store.create(&mut run, &claiming(&claim)).await.unwrap() {
                     Creation::Created => (true, run.spec().id.clone()),
                     Creation::Repeat(id) => (false, id),
-                    other @ (Creation::KeyReused | Creation::ForeignSession) => panic!("{other:?}"),
+                    other => panic!("{other:?}"),
                 }
             }
         });
@@ -408,14 +417,16 @@ async fn a_session_belongs_to_one_user_and_agent() {
         ];
         for mut stranger in runs {
             let claim = home.claim("key", "request");
-            let creation = store.create(&mut stranger, Some(&claim)).await.unwrap();
+            let creation = store.create(&mut stranger, &claiming(&claim)).await.unwrap();
             assert_eq!(creation, Creation::ForeignSession);
             assert!(store.load(&stranger.spec().id).await.unwrap().is_none());
             assert_eq!(store.find_claim(&claim).await.unwrap(), None);
         }
         // The same run twice is no second run.
+        run.cancel(UserId::from("ann"), home.now()).unwrap();
+        store.save(&mut run).await.unwrap();
         run = Run::new(run.spec().clone(), home.now());
-        assert!(matches!(store.create(&mut run, None).await, Err(StoreError::Conflict)));
+        assert!(matches!(store.create(&mut run, &Terms::default()).await, Err(StoreError::Conflict)));
     }
 }
 
@@ -427,20 +438,22 @@ async fn history_is_the_latest_completed_turns_oldest_first() {
         let mut runs = Vec::new();
         for number in 1..=6 {
             // The manual clock stands still: the order is the turns', not the times'.
-            let mut run = home.run_in(&session, &format!("question {number}"));
-            store.create(&mut run, None).await.unwrap();
+            let mut run = home.queued_in(&session, &format!("question {number}"));
+            store.create(&mut run, &Terms::default()).await.unwrap();
             runs.push(run);
         }
         for (index, run) in runs.iter_mut().enumerate() {
+            run.start(home.now()).unwrap();
             match index {
                 1 => run.cancel(UserId::from("ann"), home.now()).unwrap(),
-                3 => continue,
+                3 => {}
                 _ => run.replied(answer(&format!("answer {}", index + 1)), home.now()).unwrap(),
             }
             store.save(run).await.unwrap();
         }
-        let inputs = async |run: &Run, limit| -> Vec<String> {
-            let turns = store.history(&run.spec().id, limit).await.unwrap();
+        let inputs = async |run: &Run, turns| -> Vec<String> {
+            let window = HistoryWindow { turns, bytes: 1000 };
+            let turns = store.history(&run.spec().id, window).await.unwrap();
             turns.into_iter().map(|turn| format!("{}: {}", turn.input, turn.output)).collect()
         };
         let turns = ["question 1: answer 1", "question 3: answer 3", "question 5: answer 5"];
@@ -546,7 +559,7 @@ async fn the_row_says_what_lists_show() {
         store.save(&mut run).await.unwrap();
         store.save(&mut run).await.expect("nothing to save is no conflict");
         let mut failed = failed_run(&home);
-        store.create(&mut failed, None).await.unwrap();
+        store.create(&mut failed, &Terms::default()).await.unwrap();
         let done = "COMPLETED|5|2|openai::gpt-4o-mini|42|-|10|2|1|9";
         let failed = "FAILED|2|1|openai::gpt-4o-mini||no_api_key|-|0|1|0";
         assert_eq!(row().await, [done, failed]);
@@ -706,7 +719,7 @@ async fn what_was_committed_is_there_after_a_crash() {
         let runs = (0..20).map(|_| {
             let (store, mut run) = (Arc::clone(&store), home.run());
             async move {
-                store.create(&mut run, None).await.unwrap();
+                store.create(&mut run, &Terms::default()).await.unwrap();
                 run.spec().id.clone()
             }
         });
@@ -726,7 +739,8 @@ async fn a_closed_store_says_so_and_what_was_queued_is_written() {
         let store = home.open().await;
         let mut runs: Vec<Run> = (0..5).map(|_| home.run()).collect();
         {
-            let creations = runs.iter_mut().map(|run| store.create(run, None));
+            let terms = Terms::default();
+            let creations = runs.iter_mut().map(|run| store.create(run, &terms));
             let creations = futures_util::future::join_all(creations);
             // Polled in order: the creations are queued before the queue closes.
             let (created, ()) = tokio::join!(creations, store.close());
@@ -737,7 +751,7 @@ async fn a_closed_store_says_so_and_what_was_queued_is_written() {
         assert!(matches!(store.load(id).await, Err(StoreError::Closed)));
         assert!(matches!(store.ping().await, Err(StoreError::Closed)));
         let mut late = home.run();
-        assert!(matches!(store.create(&mut late, None).await, Err(StoreError::Closed)));
+        assert!(matches!(store.create(&mut late, &Terms::default()).await, Err(StoreError::Closed)));
         let again = home.open().await;
         assert!(again.load(id).await.unwrap().is_some());
         again.ping().await.unwrap();
@@ -764,7 +778,7 @@ async fn a_database_has_one_owner_and_any_number_of_key_makers() {
             store.add_key(&key, &Token::hash(name)).await.unwrap();
             assert_eq!(server.key(&Token::hash(name)).await.unwrap(), Some(key));
         }
-        let created = tool.create(&mut home.run(), None).await;
+        let created = tool.create(&mut home.run(), &Terms::default()).await;
         assert!(matches!(created, Err(StoreError::KeysOnly)));
         server.close().await;
         home.open().await;
@@ -873,7 +887,8 @@ async fn a_dropped_caller_does_not_stop_the_writer() {
         let store = home.open().await;
         for _ in 0..10 {
             let mut run = home.run();
-            let create = store.create(&mut run, None);
+            let terms = Terms::default();
+            let create = store.create(&mut run, &terms);
             // Polled once, then dropped.
             futures_util::future::select(create, std::future::ready(())).await;
         }

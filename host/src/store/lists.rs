@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 use super::StoreError;
 use super::dialect::{Columns, Dialect, Sql, Value};
 use crate::clock::Timestamp;
-use crate::id::{AgentId, OrgId, RunId, SessionId, UserId};
+use crate::id::{AgentId, ApprovalId, OrgId, RunId, SessionId, UserId};
 use crate::session::{Owner, Tokens};
+use crate::tool::{Question, ToolCall};
 
 /// Which part of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,18 @@ pub struct RunSummary {
     pub started_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
     pub updated_at: Timestamp,
+    /// What humans have to decide, where it is paused.
+    pub pending: Vec<PendingSummary>,
+}
+
+/// What an approval's row says that waits for a decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PendingSummary {
+    pub approval: ApprovalId,
+    pub call: ToolCall,
+    pub question: Question,
+    pub message: String,
+    pub expires_at: Timestamp,
 }
 
 const COLUMNS: &str =
@@ -115,7 +128,30 @@ pub(super) async fn runs<D: Dialect>(
     ];
     let total = sql.row(&statements.count, &values).await?.map_or(Ok(0), |row| row.count(0))?;
     let rows = sql.rows(&statements.page, &[&values[..], &range.values()].concat()).await?;
-    Ok(Listed { rows: rows.iter().map(summary).collect::<Result<_, _>>()?, total })
+    Ok(Listed { rows: summaries(sql, &rows).await?, total })
+}
+
+static OF_SESSION: LazyLock<String> =
+    LazyLock::new(|| format!("select {COLUMNS} from runs where session_id = $1 order by turn"));
+
+/// A session's runs, oldest first.
+pub(super) async fn of_session<D: Dialect>(
+    sql: &mut Sql<'_, D>,
+    session: &SessionId,
+) -> Result<Vec<RunSummary>, StoreError> {
+    let rows = sql.rows(OF_SESSION.as_str(), &[session.as_str().into()]).await?;
+    summaries(sql, &rows).await
+}
+
+async fn summaries<D: Dialect>(
+    sql: &mut Sql<'_, D>,
+    rows: &[Columns<D>],
+) -> Result<Vec<RunSummary>, StoreError> {
+    let mut runs = rows.iter().map(summary).collect::<Result<Vec<_>, _>>()?;
+    for run in runs.iter_mut().filter(|run| run.status == "PAUSED") {
+        run.pending = pending(sql, &run.id).await?;
+    }
+    Ok(runs)
 }
 
 fn summary<D: Dialect>(row: &Columns<D>) -> Result<RunSummary, StoreError> {
@@ -145,5 +181,35 @@ fn summary<D: Dialect>(row: &Columns<D>) -> Result<RunSummary, StoreError> {
         started_at: row.opt_int(21)?.map(Timestamp::from_millis),
         completed_at: row.opt_int(22)?.map(Timestamp::from_millis),
         updated_at: row.time(23)?,
+        pending: Vec::new(),
     })
+}
+
+/// In the order in which they were asked for.
+async fn pending<D: Dialect>(sql: &mut Sql<'_, D>, run: &RunId) -> Result<Vec<PendingSummary>, StoreError> {
+    let rows = sql
+        .rows(
+            "select id, call_id, tool_name, arguments, question, message, expires_at
+             from approvals where run_id = $1 and status = 'PENDING' order by created_at, id",
+            &[run.as_str().into()],
+        )
+        .await?;
+    let pending = |row: &Columns<D>| {
+        let call = row.text(1)?;
+        Ok(PendingSummary {
+            approval: ApprovalId::from(row.text(0)?),
+            call: ToolCall { id: call.as_str().into(), name: row.text(2)?, arguments: row.text(3)? },
+            question: question(&row.text(4)?)?,
+            message: row.text(5)?,
+            expires_at: row.time(6)?,
+        })
+    };
+    rows.iter().map(pending).collect()
+}
+
+fn question(word: &str) -> Result<Question, StoreError> {
+    [Question::Approval, Question::OutcomeUnknown]
+        .into_iter()
+        .find(|question| question.word() == word)
+        .ok_or_else(|| StoreError::Damaged(format!("`{word}` is no question")))
 }

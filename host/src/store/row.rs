@@ -56,6 +56,7 @@ pub(super) struct OriginRow {
     pub(super) agent: AgentId,
     pub(super) agent_version: u32,
     pub(super) model: String,
+    pub(super) max_concurrent: Option<u32>,
     pub(super) input: String,
     pub(super) title: String,
     pub(super) created_at: Timestamp,
@@ -145,6 +146,7 @@ impl OriginRow {
             agent: new.agent.id.clone(),
             agent_version: new.agent.version,
             model: new.agent.model.to_string(),
+            max_concurrent: new.agent.options.max_concurrent,
             input: new.input.clone(),
             title: new.input.trim().chars().take(TITLE).collect(),
             created_at: run.times().created,
@@ -221,13 +223,15 @@ pub(super) fn event<D: Dialect>(row: &Columns<D>) -> Result<Recorded, StoreError
     Ok(Recorded { seq, at: row.time(2)?, event })
 }
 
-/// Columns: id, org, user, agent, created.
+/// Columns: id, org, user, agent, title, created, updated.
 pub(super) fn session<D: Dialect>(row: &Columns<D>) -> Result<Session, StoreError> {
     Ok(Session {
         id: SessionId::from(row.text(0)?),
         owner: Owner { org: OrgId::from(row.text(1)?), user: UserId::from(row.text(2)?) },
         agent: AgentId::from(row.text(3)?),
-        created_at: row.time(4)?,
+        title: row.text(4)?,
+        created_at: row.time(5)?,
+        updated_at: row.time(6)?,
     })
 }
 

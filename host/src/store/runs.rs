@@ -1,26 +1,25 @@
-//! Statements on runs, their journals and their sessions.
+//! Statements on runs and their journals.
 
 use super::approvals;
 use super::audit;
 use super::claims;
-use super::dialect::{Columns, Dialect, Sql, Value};
+use super::dialect::{Dialect, Sql, Value};
 use super::row::{self, ApprovalChange, EventRow, OriginRow, RunChange, RunRow};
 use super::usage;
 use super::writer::Undo;
-use super::{Claim, Creation, KeyClaim, StoreError};
+use super::{Claim, Creation, KeyClaim, Lane, StoreError, Terms, queue};
 use crate::budget::Day;
-use crate::id::{RunId, SessionId};
+use crate::id::RunId;
 use crate::run::Run;
-use crate::session::{PastTurn, Session};
 
 pub(super) async fn create<D: Dialect>(
     sql: &mut Sql<'_, D>,
     origin: &OriginRow,
     change: &RunChange,
-    claim: Option<&KeyClaim>,
+    terms: &Terms,
 ) -> Result<Creation, Undo<Creation>> {
     // First of all: a repeat says what the original said, whatever else has changed since.
-    if let Some(claim) = claim
+    if let Some(claim) = &terms.claim
         && let Some(taken) = claims::find(sql, claim).await?
     {
         return Err(Undo::Refused(taken.into()));
@@ -28,11 +27,14 @@ pub(super) async fn create<D: Dialect>(
     if !join_session(sql, origin).await? {
         return Err(Undo::Refused(Creation::ForeignSession));
     }
+    if let Some(refusal) = queue::refusal(sql, &origin.session, &change.row, terms).await? {
+        return Err(Undo::Refused(refusal));
+    }
     // Before the run, which takes its place in the day from there.
     count_usage(sql, change).await?;
-    insert_run(sql, origin, &change.row).await?;
+    insert_run(sql, origin, &change.row, terms.lane).await?;
     append(sql, change).await?;
-    if let Some(claim) = claim {
+    if let Some(claim) = &terms.claim {
         claims::take(sql, claim, &change.row.id).await?;
     }
     Ok(Creation::Created)
@@ -95,7 +97,12 @@ async fn insert_run<D: Dialect>(
     sql: &mut Sql<'_, D>,
     origin: &OriginRow,
     row: &RunRow,
+    lane: Lane,
 ) -> Result<(), StoreError> {
+    let background: i64 = match lane {
+        Lane::Direct => 0,
+        Lane::Background => 1,
+    };
     let fixed = [
         origin.session.as_str().into(),
         origin.owner.org.as_str().into(),
@@ -106,19 +113,23 @@ async fn insert_run<D: Dialect>(
         origin.created_at.into(),
         origin.agent_version.into(),
         Day::of(origin.created_at).number().into(),
+        background.into(),
+        origin.max_concurrent.map(u64::from).into(),
     ];
     let inserted = sql
         .execute(
             "insert into runs (id, version, status, attempt, output, error_type, error_message, model_calls,
                  input_tokens, output_tokens, reasoning_tokens, active_ms, completed_at, updated_at, started_at,
                  tool_calls, failed_calls, cost_micros,
-                 session_id, turn, org_id, user_id, agent_id, model, input, created_at, agent_version, day_ordinal)
+                 session_id, turn, org_id, user_id, agent_id, model, input, created_at, agent_version, day_ordinal,
+                 background, max_concurrent)
              values ($1, $2, $3, $4, $5, $6, $7, $8,
                  $9, $10, $11, $12, $13, $14, $15,
                  $16, $17, $18,
                  $19, (select coalesce(max(turn), 0) + 1 from runs where session_id = $19),
                  $20, $21, $22, $23, $24, $25, $26,
-                 (select runs from org_usage where org_id = $20 and day = $27))
+                 (select runs from org_usage where org_id = $20 and day = $27),
+                 $28, $29)
              on conflict (id) do nothing",
             &[changing_values(row).as_slice(), &fixed].concat(),
         )
@@ -234,37 +245,6 @@ pub(super) async fn load<D: Dialect>(sql: &mut Sql<'_, D>, run: &RunId) -> Resul
         return Err(damaged(format!("{version} events are expected, {} are there", loaded.version())));
     }
     Ok(Some(loaded))
-}
-
-pub(super) async fn history<D: Dialect>(
-    sql: &mut Sql<'_, D>,
-    run: &RunId,
-    limit: u32,
-) -> Result<Vec<PastTurn>, StoreError> {
-    let rows = sql
-        .rows(
-            "select past.input, past.output
-             from runs this join runs past on past.session_id = this.session_id and past.turn < this.turn
-             where this.id = $1 and past.status = 'COMPLETED'
-             order by past.turn desc limit $2",
-            &[run.as_str().into(), limit.into()],
-        )
-        .await?;
-    let turn = |row: &Columns<D>| Ok(PastTurn { input: row.text(0)?, output: row.text(1)? });
-    rows.iter().rev().map(turn).collect()
-}
-
-pub(super) async fn session<D: Dialect>(
-    sql: &mut Sql<'_, D>,
-    id: &SessionId,
-) -> Result<Option<Session>, StoreError> {
-    let row = sql
-        .row(
-            "select id, org_id, user_id, agent_id, created_at from sessions where id = $1",
-            &[id.as_str().into()],
-        )
-        .await?;
-    row.as_ref().map(row::session).transpose()
 }
 
 pub(super) async fn running<D: Dialect>(sql: &mut Sql<'_, D>) -> Result<Vec<RunId>, StoreError> {

@@ -14,9 +14,10 @@ use super::kv::Put;
 use super::row::{OriginRow, RunChange};
 use super::writer::{self, Reply, Write, Writer};
 use super::{
-    AgentWrite, AgentWritten, AuditFilter, AuditRow, Claim, Creation, KeyClaim, KvCondition, KvEntry,
-    KvRefusal, KvSpace, Listed, Range, RunFilter, RunSummary, Store, StoreError, StoredAgent, agents,
-    approvals, audit, claims, keys, kv, lists, runs, usage,
+    AgentWrite, AgentWritten, AuditFilter, AuditRow, Caps, Claim, Creation, Deletion, Exchange,
+    HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Listed, QueueState, Range, RunFilter,
+    RunSummary, SessionFilter, Store, StoreError, StoredAgent, Terms, agents, approvals, audit, claims,
+    history, keys, kv, lists, queue, runs, sessions, usage,
 };
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
@@ -116,12 +117,12 @@ impl<D: Dialect> SqlStore<D> {
 
 #[async_trait::async_trait]
 impl<D: Dialect> Store for SqlStore<D> {
-    async fn create(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Creation, StoreError> {
+    async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError> {
         self.check_owner()?;
         let change = Box::new(RunChange::of(run)?);
         let origin = Box::new(OriginRow::of(run));
-        let claim = claim.cloned();
-        let creation = self.write(|reply| Write::Create(origin, change, claim, reply)).await?;
+        let terms = Box::new(terms.clone());
+        let creation = self.write(|reply| Write::Create(origin, change, terms, reply)).await?;
         if creation == Creation::Created {
             run.saved();
         }
@@ -147,12 +148,12 @@ impl<D: Dialect> Store for SqlStore<D> {
         claims::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), claim).await
     }
 
-    async fn history(&self, run: &RunId, limit: u32) -> Result<Vec<PastTurn>, StoreError> {
-        runs::history(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, limit).await
+    async fn history(&self, run: &RunId, window: HistoryWindow) -> Result<Vec<PastTurn>, StoreError> {
+        history::read(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, window).await
     }
 
     async fn session(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
-        runs::session(&mut Sql::<D>(&mut *self.readers.acquire().await?), id).await
+        sessions::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), id).await
     }
 
     async fn running(&self) -> Result<Vec<RunId>, StoreError> {
@@ -165,7 +166,58 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     // -- Approvals (slice C) --
 
-    // -- Sessions and the queue (slice B) --
+    // -- Sessions and the queue --
+
+    async fn queue(&self) -> Result<QueueState, StoreError> {
+        queue::state(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
+
+    async fn next_in_background(
+        &self,
+        org: &OrgId,
+        caps: Caps,
+        skip: &[RunId],
+    ) -> Result<Option<RunId>, StoreError> {
+        let mut reader = self.readers.acquire().await?;
+        queue::next_in_background(&mut Sql::<D>(&mut reader), org, caps, skip).await
+    }
+
+    async fn next_in_line(&self, skip: &[RunId]) -> Result<Option<RunId>, StoreError> {
+        queue::next_in_line(&mut Sql::<D>(&mut *self.readers.acquire().await?), skip).await
+    }
+
+    async fn paused_in(&self, session: &SessionId) -> Result<Option<RunId>, StoreError> {
+        queue::paused_in(&mut Sql::<D>(&mut *self.readers.acquire().await?), session).await
+    }
+
+    async fn prune_claims(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.check_owner()?;
+        self.write(|reply| Write::PruneClaims(before, reply)).await
+    }
+
+    async fn sessions(
+        &self,
+        filter: &SessionFilter,
+        offset: u64,
+        limit: u32,
+    ) -> Result<(Vec<Session>, u64), StoreError> {
+        let mut reader = self.readers.acquire().await?;
+        sessions::page(&mut Sql::<D>(&mut reader), filter, offset, limit).await
+    }
+
+    async fn exchanges(&self, session: &SessionId) -> Result<Vec<Exchange>, StoreError> {
+        sessions::exchanges(&mut Sql::<D>(&mut *self.readers.acquire().await?), session).await
+    }
+
+    async fn session_runs(&self, session: &SessionId) -> Result<Vec<RunSummary>, StoreError> {
+        lists::of_session(&mut Sql::<D>(&mut *self.readers.acquire().await?), session).await
+    }
+
+    async fn delete_session(&self, session: &SessionId) -> Result<Deletion, StoreError> {
+        self.check_owner()?;
+        let session = session.clone();
+        self.write(|reply| Write::DeleteSession(session, reply)).await
+    }
 
     async fn write_agent(&self, write: AgentWrite) -> Result<AgentWritten, StoreError> {
         self.check_owner()?;

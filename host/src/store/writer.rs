@@ -15,10 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::dialect::{ConnectOptions, Dialect, Sql};
 use super::kv::Put;
 use super::row::{OriginRow, RunChange};
-use super::{AgentWrite, AgentWritten, Claim, Creation, KeyClaim, KvRefusal, KvSpace, StoreError};
-use super::{agents, keys, kv, runs};
+use super::{
+    AgentWrite, AgentWritten, Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, StoreError, Terms,
+};
+use super::{agents, claims, keys, kv, runs, sessions};
 use crate::clock::Timestamp;
-use crate::id::KeyId;
+use crate::id::{KeyId, SessionId};
 use crate::key::ApiKey;
 
 /// Most writes in one transaction, and in the queue: beyond it callers wait to be queued.
@@ -26,9 +28,10 @@ pub(super) const MOST: usize = 256;
 
 /// Something to write, with whom to tell what came of it. A caller may have gone: its write still happens.
 pub(super) enum Write {
-    Create(Box<OriginRow>, Box<RunChange>, Option<KeyClaim>, Reply<Creation>),
+    Create(Box<OriginRow>, Box<RunChange>, Box<Terms>, Reply<Creation>),
     Save(Box<RunChange>, Option<KeyClaim>, Reply<Claim>),
-    // slice B
+    PruneClaims(Timestamp, Reply<u64>),
+    DeleteSession(SessionId, Reply<Deletion>),
     // slice C
     Agent(Box<AgentWrite>, Reply<AgentWritten>),
     // slice E
@@ -159,11 +162,14 @@ async fn begun<D: Dialect>(mut connection: D::Connection) -> Result<D::Connectio
 impl Write {
     async fn apply<D: Dialect>(self, sql: &mut Sql<'_, D>) -> Settled {
         match self {
-            Self::Create(origin, change, claim, reply) => {
-                settle(reply, runs::create(sql, &origin, &change, claim.as_ref()).await)
+            Self::Create(origin, change, terms, reply) => {
+                settle(reply, runs::create(sql, &origin, &change, &terms).await)
             }
             Self::Save(change, claim, reply) => settle(reply, runs::save(sql, &change, claim.as_ref()).await),
-            // slice B
+            Self::PruneClaims(before, reply) => {
+                settle(reply, claims::prune(sql, before).await.map_err(Undo::Failed))
+            }
+            Self::DeleteSession(session, reply) => settle(reply, sessions::delete(sql, &session).await),
             // slice C
             Self::Agent(write, reply) => settle(reply, agents::write(sql, &write).await),
             // slice E
@@ -185,7 +191,8 @@ impl Write {
         match self {
             Self::Create(.., reply) => drop(reply.send(Err(error))),
             Self::Save(.., reply) => drop(reply.send(Err(error))),
-            // slice B
+            Self::PruneClaims(.., reply) => drop(reply.send(Err(error))),
+            Self::DeleteSession(.., reply) => drop(reply.send(Err(error))),
             // slice C
             Self::Agent(.., reply) => drop(reply.send(Err(error))),
             // slice E

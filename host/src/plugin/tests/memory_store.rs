@@ -10,8 +10,9 @@ use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
 use crate::store::{
-    AgentWrite, AgentWritten, AuditFilter, AuditRow, Claim, Creation, KeyClaim, KvCondition, KvEntry,
-    KvRefusal, KvSpace, Listed, Range, RunFilter, RunSummary, Store, StoreError, StoredAgent,
+    AgentWrite, AgentWritten, AuditFilter, AuditRow, Caps, Claim, Creation, Deletion, Exchange,
+    HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Listed, QueueState, Range, RunFilter,
+    RunSummary, SessionFilter, Store, StoreError, StoredAgent, Terms,
 };
 
 #[derive(Default)]
@@ -27,7 +28,7 @@ type Answer<T> = Result<T, StoreError>;
 
 #[async_trait::async_trait]
 impl Store for MemoryStore {
-    async fn create(&self, _: &mut Run, _: Option<&KeyClaim>) -> Answer<Creation> {
+    async fn create(&self, _: &mut Run, _: &Terms) -> Answer<Creation> {
         Err(StoreError::Closed)
     }
 
@@ -47,7 +48,7 @@ impl Store for MemoryStore {
         Err(StoreError::Closed)
     }
 
-    async fn history(&self, _: &RunId, _: u32) -> Answer<Vec<PastTurn>> {
+    async fn history(&self, _: &RunId, _: HistoryWindow) -> Answer<Vec<PastTurn>> {
         Err(StoreError::Closed)
     }
 
@@ -88,6 +89,42 @@ impl Store for MemoryStore {
     }
 
     async fn day_usage(&self, _: &RunId, _: Day) -> Answer<Option<DayUsage>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn queue(&self) -> Answer<QueueState> {
+        Err(StoreError::Closed)
+    }
+
+    async fn next_in_background(&self, _: &OrgId, _: Caps, _: &[RunId]) -> Answer<Option<RunId>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn next_in_line(&self, _: &[RunId]) -> Answer<Option<RunId>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn paused_in(&self, _: &SessionId) -> Answer<Option<RunId>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn prune_claims(&self, _: Timestamp) -> Answer<u64> {
+        Err(StoreError::Closed)
+    }
+
+    async fn sessions(&self, _: &SessionFilter, _: u64, _: u32) -> Answer<(Vec<Session>, u64)> {
+        Err(StoreError::Closed)
+    }
+
+    async fn exchanges(&self, _: &SessionId) -> Answer<Vec<Exchange>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn session_runs(&self, _: &SessionId) -> Answer<Vec<RunSummary>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn delete_session(&self, _: &SessionId) -> Answer<Deletion> {
         Err(StoreError::Closed)
     }
 
