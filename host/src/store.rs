@@ -10,6 +10,7 @@ use std::sync::Arc;
 use sqlx::Sqlite;
 
 use crate::clock::Timestamp;
+use crate::event::Recorded;
 use crate::id::{ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
 use crate::key::ApiKey;
 use crate::run::Run;
@@ -24,6 +25,7 @@ mod row;
 mod runs;
 mod sql;
 mod sqlite;
+mod watch;
 mod writer;
 
 #[cfg(test)]
@@ -31,6 +33,7 @@ mod contract;
 
 use sql::{Access, SqlStore};
 use sqlite::Place;
+pub use watch::Watch;
 
 /// Rows, whatever the database.
 ///
@@ -76,7 +79,11 @@ pub trait Store: Send + Sync {
 
     // -- Webhooks (slice E) --
 
-    // -- Events (slice A) --
+    /// The run's events after `seq`, at most `limit`, oldest first; none of an unknown run.
+    async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Tells of each write of the run from now on.
+    fn watch(&self, run: &RunId) -> Watch;
 
     async fn add_key(&self, key: &ApiKey, hash: &str) -> Result<(), StoreError>;
 

@@ -6,6 +6,7 @@ use super::dialect::{Columns, Dialect, Sql, Value};
 use super::row::{self, ApprovalChange, EventRow, OriginRow, RunChange, RunRow};
 use super::writer::Undo;
 use super::{Claim, Creation, KeyClaim, StoreError};
+use crate::event::Recorded;
 use crate::id::{RunId, SessionId};
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
@@ -209,6 +210,21 @@ pub(super) async fn load<D: Dialect>(sql: &mut Sql<'_, D>, run: &RunId) -> Resul
         return Err(damaged(format!("{version} events are expected, {} are there", loaded.version())));
     }
     Ok(Some(loaded))
+}
+
+pub(super) async fn events_after<D: Dialect>(
+    sql: &mut Sql<'_, D>,
+    run: &RunId,
+    seq: u64,
+    limit: u32,
+) -> Result<Vec<Recorded>, StoreError> {
+    let rows = sql
+        .rows(
+            "select seq, kind, at, body from run_events where run_id = $1 and seq > $2 order by seq limit $3",
+            &[run.as_str().into(), seq.into(), limit.into()],
+        )
+        .await?;
+    rows.iter().map(row::event).collect()
 }
 
 pub(super) async fn history<D: Dialect>(
