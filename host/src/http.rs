@@ -11,6 +11,7 @@ mod media;
 mod problem;
 mod run_response;
 mod runs;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,7 +96,9 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(runs::create))
         .routes(routes!(runs::get, runs::cancel))
         .routes(routes!(runs::resume))
-        // slice A
+        .routes(routes!(stream::run))
+        .routes(routes!(stream::resume))
+        .routes(routes!(stream::events))
         // slice B
         // slice C
         // slice D

@@ -81,11 +81,7 @@ pub(super) async fn resume(
     key: IdempotencyKey,
     body: JsonBody<ContinueRequest>,
 ) -> Result<Json<RunResponse>, Problem> {
-    let run = app.visible_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    if !principal.decides_for(&run.spec().owner) {
-        let detail = "Deciding another user's calls needs the role approver or admin.";
-        return Err(Problem::new(Kind::Forbidden, detail));
-    }
+    let run = app.run_to_decide(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
     let claim = key.claim(&app, &principal, &body.bytes);
     let request = DecideRequest { targets: body.value.into_targets()?, by: principal.owner.user, claim };
     let run = app.runner.decide(&run.spec().id, request).await?;
@@ -141,15 +137,12 @@ pub(super) async fn get(
     Caller(principal): Caller,
     Path((agent, run)): Path<(String, String)>,
 ) -> Result<Json<RunDetails>, Problem> {
-    let run = app.visible_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    if !principal.decides_for(&run.spec().owner) {
-        return Err(Problem::no_such("run"));
-    }
+    let run = app.run_to_read(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
     Ok(Json(RunDetails::from(&run)))
 }
 
 impl App {
-    fn agent(&self, id: &str) -> Result<Agent, Problem> {
+    pub(super) fn agent(&self, id: &str) -> Result<Agent, Problem> {
         self.agents.get(&AgentId::from(id)).cloned().ok_or_else(|| Problem::no_such("agent"))
     }
 
@@ -158,6 +151,30 @@ impl App {
         let run = self.store.load(id).await?;
         run.filter(|run| run.spec().agent.id == *agent && principal.sees(&run.spec().owner))
             .ok_or_else(|| Problem::no_such("run"))
+    }
+
+    pub(super) async fn run_to_read(
+        &self,
+        principal: &Principal,
+        agent: &AgentId,
+        id: &RunId,
+    ) -> Result<Run, Problem> {
+        let run = self.visible_run(principal, agent, id).await?;
+        if principal.decides_for(&run.spec().owner) { Ok(run) } else { Err(Problem::no_such("run")) }
+    }
+
+    pub(super) async fn run_to_decide(
+        &self,
+        principal: &Principal,
+        agent: &AgentId,
+        id: &RunId,
+    ) -> Result<Run, Problem> {
+        let run = self.visible_run(principal, agent, id).await?;
+        if !principal.decides_for(&run.spec().owner) {
+            let detail = "Deciding another user's calls needs the role approver or admin.";
+            return Err(Problem::new(Kind::Forbidden, detail));
+        }
+        Ok(run)
     }
 }
 
@@ -221,7 +238,7 @@ struct RunOptions {
 const MAX_MESSAGE: usize = 1 << 20;
 
 impl RunRequest {
-    async fn into_new_run(
+    pub(super) async fn into_new_run(
         self,
         app: &App,
         principal: &Principal,
@@ -398,7 +415,7 @@ struct Particulars {
 }
 
 impl ContinueRequest {
-    fn into_targets(self) -> Result<Targets, Problem> {
+    pub(super) fn into_targets(self) -> Result<Targets, Problem> {
         if let Some(decisions) = self.decisions {
             return named(decisions, self.action.is_some() || self.approval_id.is_some());
         }

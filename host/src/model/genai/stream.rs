@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ::genai::Error;
 use ::genai::adapter::AdapterKind;
 use ::genai::chat::{
-    ChatOptions, ChatStream, ChatStreamEvent, ContentPart, MessageContent, StopReason, StreamEnd, ToolCall as Call,
+    ChatOptions, ChatStream, ChatStreamEvent, ContentPart, MessageContent, StopReason, StreamEnd,
+    ToolCall as Call,
 };
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
