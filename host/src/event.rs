@@ -35,7 +35,7 @@ pub enum RunEvent {
     Replied {
         reply: Box<Reply>,
     },
-    /// The model's reply broke off after some of it had been streamed. The run's failure follows.
+    /// The model's reply broke off after some of it had been streamed. The run's end follows.
     ReplyBroken {
         partial: Box<Reply>,
     },

@@ -20,6 +20,7 @@ mod run_list;
 mod run_response;
 mod runs;
 mod sessions;
+mod stream;
 
 use std::sync::Arc;
 
@@ -110,7 +111,9 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(runs::create))
         .routes(routes!(runs::get, runs::cancel))
         .routes(routes!(runs::resume))
-        // slice A
+        .routes(routes!(stream::run))
+        .routes(routes!(stream::resume))
+        .routes(routes!(stream::events))
         .routes(routes!(background::create))
         .routes(routes!(background::status))
         .routes(routes!(background::statuses))

@@ -228,13 +228,19 @@ impl Run {
             return Err(DamagedJournal("it does not start with the run's creation".to_owned()));
         };
         let mut run = Self::blank(*new, at);
-        for Recorded { seq, at, event } in events {
-            if seq != run.version + 1 {
-                return Err(DamagedJournal(format!("event {} is missing", run.version + 1)));
-            }
-            run.apply(at, &event);
+        for recorded in events {
+            run.follow(&recorded)?;
         }
         Ok(run)
+    }
+
+    /// Takes in the next event of a journal that is read bit by bit.
+    pub fn follow(&mut self, Recorded { seq, at, event }: &Recorded) -> Result<(), DamagedJournal> {
+        if *seq != self.version + 1 {
+            return Err(DamagedJournal(format!("event {} is missing", self.version + 1)));
+        }
+        self.apply(*at, event);
+        Ok(())
     }
 
     fn blank(new: NewRun, at: Timestamp) -> Self {

@@ -7,6 +7,7 @@
 mod allowance;
 mod decide;
 mod drive;
+mod live;
 mod presence;
 mod queue;
 mod recovery;
@@ -21,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::decide::{Choice, DecideError, DecideRequest, Targets};
+use self::live::Live;
+pub use self::live::Seat;
 use self::presence::{Presence, Present};
 use self::queue::Queue;
 pub use self::queue::QueueSettings;
@@ -45,11 +48,14 @@ pub struct Runner {
     budgets: Arc<Budgets>,
     presence: Presence,
     queue: Queue,
+    live: Live,
     tasks: TaskTracker,
     /// Fires when the grace period is over: whatever still runs stops where its journal is.
     stop: CancellationToken,
     /// Fires when the server begins to shut down: no new work.
     draining: CancellationToken,
+    /// Fires when nothing is driven any more: what is followed does not change before the next start.
+    drained: CancellationToken,
 }
 
 /// What a [`Runner`] is made of.
@@ -74,9 +80,11 @@ impl Runner {
             budgets: parts.budgets,
             presence: Presence::default(),
             queue: Queue::new(parts.queue),
+            live: Live::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             draining: CancellationToken::new(),
+            drained: CancellationToken::new(),
         }
     }
 
@@ -90,7 +98,15 @@ impl Runner {
     /// Ends the run in whatever state it is. The first end stays: cancelling a terminal run changes nothing.
     pub async fn cancel(&self, id: &RunId, by: impl Into<Actor>) -> Result<(), StoreError> {
         let by: Actor = by.into();
-        self.change(id, |run| run.cancel(by.clone(), self.clock.now())).await?;
+        self.change(id, |run| {
+            let now = self.clock.now();
+            // What was shown of a reply stays, and nothing more is shown.
+            if let Some(partial) = self.live.close(id, run.version() + 1) {
+                run.broke_off(partial, now)?;
+            }
+            run.cancel(by.clone(), now)
+        })
+        .await?;
         // Only after the journal says so: a driver that has not noticed yet cannot save anything any more.
         self.presence.cancel(id);
         self.queue.leave(id);
@@ -116,6 +132,18 @@ impl Runner {
             self.stop.cancel();
             self.tasks.wait().await;
         }
+        self.drained.cancel();
+    }
+
+    /// Resolves when the server has stopped driving runs.
+    pub async fn drained(&self) {
+        self.drained.cancelled().await;
+    }
+
+    /// A seat from which the run is followed, to be taken before looking at its journal. Who takes one
+    /// with `streaming` before the run is driven has its model stream.
+    pub fn follow(&self, id: &RunId, streaming: bool) -> Seat {
+        self.live.enter(id, streaming)
     }
 
     /// Applies a transition to the stored run, as often as somebody else wins the compare-and-set. A

@@ -12,6 +12,7 @@ use sqlx::Sqlite;
 
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
+use crate::event::Recorded;
 use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
 use crate::key::ApiKey;
 use crate::run::Run;
@@ -33,6 +34,7 @@ mod sessions;
 mod sql;
 mod sqlite;
 mod usage;
+mod watch;
 mod writer;
 
 #[cfg(test)]
@@ -46,6 +48,7 @@ pub use queue::{Caps, Lane, QueueState, Terms};
 pub use sessions::{Deletion, Exchange, SessionFilter};
 use sql::{Access, SqlStore};
 use sqlite::Place;
+pub use watch::Watch;
 
 /// Rows, whatever the database.
 ///
@@ -149,7 +152,11 @@ pub trait Store: Send + Sync {
 
     // -- Webhooks (slice E) --
 
-    // -- Events (slice A) --
+    /// The run's events after `seq`, at most `limit`, oldest first; none of an unknown run.
+    async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Tells of each write of the run from now on.
+    fn watch(&self, run: &RunId) -> Watch;
 
     async fn add_key(&self, key: &ApiKey, hash: &str) -> Result<(), StoreError>;
 

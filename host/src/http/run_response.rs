@@ -167,6 +167,13 @@ impl From<&Run> for RunResponse {
     }
 }
 
+impl RunResponse {
+    /// `metadata.requiredAction` as JSON text.
+    pub(super) fn required_action(&self) -> Option<String> {
+        self.metadata.required_action.as_ref().map(|action| json!(action).to_string())
+    }
+}
+
 impl From<&Run> for RunDetails {
     fn from(run: &Run) -> Self {
         let response = RunResponse::from(run);
@@ -178,11 +185,7 @@ impl From<&Run> for RunDetails {
             org_id: spec.owner.org.to_string(),
             input: spec.input.clone(),
             output: response.content.clone(),
-            required_action: response
-                .metadata
-                .required_action
-                .as_ref()
-                .map(|action| json!(action).to_string()),
+            required_action: response.required_action(),
             created_at: times.created.to_string(),
             started_at: times.started.map(|at| at.to_string()),
             completed_at: times.completed.map(|at| at.to_string()),
@@ -242,7 +245,7 @@ fn metadata(run: &Run) -> Metadata {
 }
 
 /// As the provider names it, where it has answered.
-fn model(run: &Run) -> String {
+pub(super) fn model(run: &Run) -> String {
     let answered = run.turns().iter().rev().find_map(|turn| turn.reply.model.clone());
     answered.unwrap_or_else(|| run.spec().agent.model.to_string())
 }

@@ -89,11 +89,7 @@ pub(super) async fn resume(
     key: IdempotencyKey,
     body: JsonBody<ContinueRequest>,
 ) -> Result<Json<RunResponse>, Problem> {
-    let run = app.visible_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    if !principal.decides_for(&run.spec().owner) {
-        let detail = "Deciding another user's calls needs the role approver or admin.";
-        return Err(Problem::new(Kind::Forbidden, detail));
-    }
+    let run = app.run_to_decide(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
     let claim = key.claim(&app, &principal, &body.bytes);
     let Principal { owner, key, .. } = principal;
     let request = DecideRequest { targets: body.value.into_targets()?, by: owner.user, key, claim };
@@ -187,6 +183,20 @@ impl App {
     ) -> Result<Run, Problem> {
         let run = self.visible_run(principal, agent, id).await?;
         if principal.decides_for(&run.spec().owner) { Ok(run) } else { Err(Problem::no_such("run")) }
+    }
+
+    pub(super) async fn run_to_decide(
+        &self,
+        principal: &Principal,
+        agent: &AgentId,
+        id: &RunId,
+    ) -> Result<Run, Problem> {
+        let run = self.visible_run(principal, agent, id).await?;
+        if !principal.decides_for(&run.spec().owner) {
+            let detail = "Deciding another user's calls needs the role approver or admin.";
+            return Err(Problem::new(Kind::Forbidden, detail));
+        }
+        Ok(run)
     }
 }
 
@@ -443,7 +453,7 @@ struct Particulars {
 }
 
 impl ContinueRequest {
-    fn into_targets(self) -> Result<Targets, Problem> {
+    pub(super) fn into_targets(self) -> Result<Targets, Problem> {
         if let Some(decisions) = self.decisions {
             return named(decisions, self.action.is_some() || self.approval_id.is_some());
         }

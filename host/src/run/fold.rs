@@ -17,7 +17,7 @@ impl Run {
         self.times.updated = at;
         self.version += 1;
         match event {
-            // Nothing of a broken reply is part of the conversation: the failure behind it ends the run.
+            // Nothing of a broken reply is part of the conversation: the event behind it ends the run.
             RunEvent::Created(_) | RunEvent::ReplyBroken { .. } => {}
             RunEvent::Started => {
                 self.times.started = Some(at);

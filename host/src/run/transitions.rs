@@ -36,9 +36,14 @@ impl Run {
         failure: Failure,
         at: Timestamp,
     ) -> Result<(), InvalidTransition> {
+        self.broke_off(partial, at)?;
+        self.failed(failure, at)
+    }
+
+    /// The same, where something else than a failure ends the run in the same breath.
+    pub fn broke_off(&mut self, partial: Reply, at: Timestamp) -> Result<(), InvalidTransition> {
         self.check_running()?;
         self.record(at, RunEvent::ReplyBroken { partial: Box::new(partial) });
-        self.record(at, RunEvent::Failed { failure });
         Ok(())
     }
 

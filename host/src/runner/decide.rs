@@ -79,22 +79,28 @@ impl Runner {
     /// Records the decisions, lets the run go on when none is pending any more, and returns it as it is
     /// when that work is done.
     pub async fn decide(&self, id: &RunId, request: DecideRequest) -> Result<Run, DecideError> {
+        self.decide_at_once(id, request).await?;
+        self.settled(id).await?.ok_or(DecideError::NoSuchRun)
+    }
+
+    /// The same without waiting for what follows.
+    pub async fn decide_at_once(&self, id: &RunId, request: DecideRequest) -> Result<(), DecideError> {
         if self.is_draining() {
             return Err(DecideError::Draining);
         }
         if let Some(claim) = &request.claim {
             match self.store.find_claim(claim).await? {
                 None | Some(Claim::New) => {}
-                Some(Claim::Repeat(_)) => return self.outcome(id).await,
+                Some(Claim::Repeat(_)) => return Ok(()),
                 Some(Claim::Reused) => return Err(DecideError::KeyReused),
             }
         }
         let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
-        let Some(targets) = targets(&run, &request.targets)? else { return self.outcome(id).await };
+        let Some(targets) = targets(&run, &request.targets)? else { return Ok(()) };
         loop {
             let decisions = self.to_record(&run, &targets, &request).await?;
             if decisions.is_empty() || self.record(run, decisions, &request).await? {
-                return self.outcome(id).await;
+                return Ok(());
             }
             run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
         }
@@ -195,10 +201,6 @@ impl Runner {
         plugin.check_arguments(&spec.name, arguments).map_err(DecideError::BadArguments)?;
         let fingerprint = Fingerprint::of(plugin.digest(), &spec.name, arguments);
         Ok(EditedArguments { arguments: arguments.clone(), fingerprint })
-    }
-
-    async fn outcome(&self, id: &RunId) -> Result<Run, DecideError> {
-        self.settled(id).await?.ok_or(DecideError::NoSuchRun)
     }
 }
 

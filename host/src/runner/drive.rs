@@ -14,7 +14,7 @@ use super::Runner;
 use super::presence::Present;
 use crate::event::{Failure, FailureKind};
 use crate::id::CallId;
-use crate::model::Request;
+use crate::model::{Deltas, ModelError, Request};
 use crate::run::{InvalidTransition, Run, Step};
 use crate::session::{Message, PastTurn, Reply};
 use crate::store::{HistoryWindow, StoreError};
@@ -45,6 +45,7 @@ impl Runner {
     /// Drives the run until it waits for humans, has ended, was cancelled, or the server stops.
     pub(super) async fn drive(self, mut run: Run, present: Present) {
         let id = run.spec().id.clone();
+        let _seat = self.live.enter_to_drive(&id);
         let span = tracing::info_span!("run", run.id = %id, agent.id = %run.spec().agent.id);
         async {
             let remaining = run.spec().agent.options.timeout_ms.saturating_sub(run.times().active_ms);
@@ -70,7 +71,7 @@ impl Runner {
                     internal()
                 }
             };
-            let ended = self.change(&id, |run| run.failed(failure.clone(), self.clock.now())).await;
+            let ended = self.change(&id, |run| self.fail(run, failure.clone())).await;
             if let Err(error) = ended {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(error, "the run's failure could not be stored; the next start takes it up");
@@ -95,6 +96,7 @@ impl Runner {
                 Step::Wait | Step::Done => return Ok(()),
             }
             self.store.save(run).await?;
+            self.live.saved(&run.spec().id, run.version());
         }
     }
 
@@ -106,7 +108,7 @@ impl Runner {
         let registry = self.registry.load_full();
         let tools = registry.specs_for(&run.spec().agent).into_iter().cloned().collect();
         let request = Request { tools, ..request(run, history) };
-        match self.models.reply(&request).await {
+        match self.ask(run, &request).await {
             Ok(mut reply) => {
                 self.make_call_ids_unique(run, &mut reply);
                 run.replied(self.priced(run, reply), self.clock.now())?;
@@ -114,10 +116,31 @@ impl Runner {
             Err(error) => {
                 // What the provider said is in the error; the caller gets its safe form.
                 tracing::warn!(error = &error as &dyn std::error::Error, model = %request.model, "no reply");
-                run.failed(error.into(), self.clock.now())?;
+                self.fail(run, error.into())?;
             }
         }
         Ok(())
+    }
+
+    /// Asks the model to stream only where somebody watches: not every provider can.
+    async fn ask(&self, run: &Run, request: &Request) -> Result<Reply, ModelError> {
+        let id = &run.spec().id;
+        if !self.live.is_streamed(id) {
+            return self.models.reply(request).await;
+        }
+        self.live.begin(id, run.version() + 1);
+        let (live, shown) = (self.live.clone(), id.clone());
+        let mut deltas = Deltas::new(self.clock.clone(), move |piece| live.show(&shown, piece));
+        self.models.stream(request, &mut deltas).await
+    }
+
+    /// What was shown of a reply under way stays.
+    fn fail(&self, run: &mut Run, failure: Failure) -> Result<(), InvalidTransition> {
+        let now = self.clock.now();
+        match self.live.close(&run.spec().id, run.version() + 1) {
+            Some(partial) => run.reply_broken(partial, failure, now),
+            None => run.failed(failure, now),
+        }
     }
 
     /// Asks for next questions. A failure is not the run's: it has its answer already.

@@ -9,6 +9,7 @@ use super::usage;
 use super::writer::Undo;
 use super::{Claim, Creation, KeyClaim, Lane, StoreError, Terms, queue};
 use crate::budget::Day;
+use crate::event::Recorded;
 use crate::id::RunId;
 use crate::run::Run;
 
@@ -245,6 +246,21 @@ pub(super) async fn load<D: Dialect>(sql: &mut Sql<'_, D>, run: &RunId) -> Resul
         return Err(damaged(format!("{version} events are expected, {} are there", loaded.version())));
     }
     Ok(Some(loaded))
+}
+
+pub(super) async fn events_after<D: Dialect>(
+    sql: &mut Sql<'_, D>,
+    run: &RunId,
+    seq: u64,
+    limit: u32,
+) -> Result<Vec<Recorded>, StoreError> {
+    let rows = sql
+        .rows(
+            "select seq, kind, at, body from run_events where run_id = $1 and seq > $2 order by seq limit $3",
+            &[run.as_str().into(), seq.into(), limit.into()],
+        )
+        .await?;
+    rows.iter().map(row::event).collect()
 }
 
 pub(super) async fn running<D: Dialect>(sql: &mut Sql<'_, D>) -> Result<Vec<RunId>, StoreError> {

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::dialect::{ConnectOptions, Dialect, Sql};
 use super::kv::Put;
 use super::row::{OriginRow, RunChange};
+use super::watch::{Watch, Watchers};
 use super::writer::{self, Reply, Write, Writer};
 use super::{
     AgentWrite, AgentWritten, AuditFilter, AuditRow, Caps, Claim, Creation, Deletion, Exchange,
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
+use crate::event::Recorded;
 use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId};
 use crate::key::ApiKey;
 use crate::run::Run;
@@ -39,6 +41,7 @@ pub(super) struct SqlStore<D: Dialect> {
     writer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     installation: Vec<u8>,
     access: Access,
+    watchers: Watchers,
 }
 
 /// What a store may be used for.
@@ -73,13 +76,16 @@ impl<D: Dialect> SqlStore<D> {
         let installation = installation(&mut Sql::<D>(&mut connection)).await?;
         let owned = lock.filter(|_| access == Access::Owner);
         let (queue, queued) = mpsc::channel(writer::MOST);
-        let task = tokio::spawn(Writer::<D>::new(writer, connection, queued, owned).run());
+        let watchers = Watchers::default();
+        let task = Writer::<D>::new(writer, connection, queued, owned).telling(watchers.clone());
+        let task = tokio::spawn(task.run());
         Ok(Self {
             readers: PoolOptions::new().max_connections(READERS).connect_lazy_with(readers),
             queue: Mutex::new(Some(queue)),
             writer: tokio::sync::Mutex::new(Some(task)),
             installation,
             access,
+            watchers,
         })
     }
 
@@ -251,7 +257,13 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     // -- Webhooks (slice E) --
 
-    // -- Events (slice A) --
+    async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError> {
+        runs::events_after(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, seq, limit).await
+    }
+
+    fn watch(&self, run: &RunId) -> Watch {
+        self.watchers.watch(run)
+    }
 
     async fn add_key(&self, key: &ApiKey, hash: &str) -> Result<(), StoreError> {
         let (key, hash) = (Box::new(key.clone()), hash.to_owned());

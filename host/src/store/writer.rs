@@ -15,12 +15,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::dialect::{ConnectOptions, Dialect, Sql};
 use super::kv::Put;
 use super::row::{OriginRow, RunChange};
+use super::watch::Watchers;
 use super::{
     AgentWrite, AgentWritten, Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, StoreError, Terms,
 };
 use super::{agents, claims, keys, kv, runs, sessions};
 use crate::clock::Timestamp;
-use crate::id::{KeyId, SessionId};
+use crate::id::{KeyId, RunId, SessionId};
 use crate::key::ApiKey;
 
 /// Most writes in one transaction, and in the queue: beyond it callers wait to be queued.
@@ -73,6 +74,8 @@ pub(super) struct Writer<D: Dialect> {
     /// None after a failure: the next transaction connects again.
     connection: Option<D::Connection>,
     queue: mpsc::Receiver<Write>,
+    /// Told of runs that were written.
+    watchers: Watchers,
     /// Given back when the last write is done, not before.
     _owned: Option<File>,
 }
@@ -84,7 +87,12 @@ impl<D: Dialect> Writer<D> {
         queue: mpsc::Receiver<Write>,
         owned: Option<File>,
     ) -> Self {
-        Self { options, connection: Some(connection), queue, _owned: owned }
+        let watchers = Watchers::default();
+        Self { options, connection: Some(connection), queue, watchers, _owned: owned }
+    }
+
+    pub(super) fn telling(self, watchers: Watchers) -> Self {
+        Self { watchers, ..self }
     }
 
     /// Works until the store is closed or dropped and everything queued is written.
@@ -104,11 +112,14 @@ impl<D: Dialect> Writer<D> {
 
     async fn commit(&mut self, mut batch: VecDeque<Write>) {
         let mut settled = Vec::with_capacity(batch.len());
+        let runs: Vec<RunId> = batch.iter().filter_map(Write::run).cloned().collect();
         let failure = self.transaction(&mut batch, &mut settled).await.err().map(Arc::new);
         if failure.is_some() {
             // Closing it rolls back what it had begun.
             self.connection = None;
         }
+        // A refused write has changed nothing: its watchers look once in vain.
+        runs.iter().for_each(|run| self.watchers.tell(run));
         let failed = || failure.clone().map(StoreError::database);
         for write in settled {
             (write.tell)(failed());
@@ -160,6 +171,14 @@ async fn begun<D: Dialect>(mut connection: D::Connection) -> Result<D::Connectio
 }
 
 impl Write {
+    /// The run whose journal grows by it.
+    fn run(&self) -> Option<&RunId> {
+        if let Self::Create(_, change, ..) | Self::Save(change, ..) = self {
+            return Some(&change.row.id);
+        }
+        None
+    }
+
     async fn apply<D: Dialect>(self, sql: &mut Sql<'_, D>) -> Settled {
         match self {
             Self::Create(origin, change, terms, reply) => {
