@@ -8,5 +8,9 @@ mod readme;
 // slice A
 // slice B
 // slice C
-// slice D
+mod admin_agents;
+mod audit;
+mod budgets;
+mod rate_limit;
+mod runs_list;
 // slice E
