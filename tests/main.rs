@@ -28,5 +28,9 @@ mod two_gated_calls_in_one_turn;
 // slice A
 // slice B
 // slice C
-// slice D
+mod admin_agents;
+mod audit;
+mod budgets;
+mod rate_limit;
+mod runs_list;
 // slice E
