@@ -90,7 +90,7 @@ impl Kind {
                 ("session-paused", StatusCode::CONFLICT, "A run of the session waits for a decision")
             }
             Self::RateLimitExceeded => {
-                ("rate-limit-exceeded", StatusCode::TOO_MANY_REQUESTS, "There are too many requests")
+                ("rate-limit-exceeded", StatusCode::TOO_MANY_REQUESTS, "Too many requests")
             }
             Self::PayloadTooLarge => {
                 ("payload-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The request body is too large")

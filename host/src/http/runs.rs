@@ -158,7 +158,7 @@ impl App {
         if !principal.acts_for(owner) {
             return Err(Problem::new(Kind::Forbidden, "Cancelling another user's run needs the role admin."));
         }
-        self.runner.cancel(id, &principal.owner.user).await?;
+        self.runner.cancel(id, principal).await?;
         Ok(StatusCode::NO_CONTENT)
     }
 
