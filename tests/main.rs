@@ -5,6 +5,7 @@
 
 mod support;
 
+mod approvals_api;
 mod approve_once;
 mod bad_requests;
 mod calls_are_checked;
@@ -27,7 +28,6 @@ mod sessions_remember;
 mod two_gated_calls_in_one_turn;
 // slice A
 // slice B
-// slice C
 mod admin_agents;
 mod audit;
 mod budgets;

@@ -88,6 +88,7 @@ async fn create(store: &Arc<dyn Store>, ids: &Ids, runs: usize) -> anyhow::Resul
                 instructions: "Be brief.".to_owned(),
                 tools: Vec::new(),
                 approval: Vec::new(),
+                self_approval: true,
                 vision: None,
                 options: Options::default(),
                 budget: Budget::default(),

@@ -7,6 +7,7 @@ mod admin_agents;
 mod admission;
 mod agent_book;
 mod agents;
+mod approvals;
 mod audit;
 mod background;
 mod catalog;
@@ -95,6 +96,7 @@ impl Default for HttpLimits {
     ),
     tags(
         (name = "runs", description = "Run an agent, decide its pending calls, cancel"),
+        (name = "approvals", description = "Decide what waits for a human, whatever run it belongs to"),
         (name = "sessions", description = "Conversations: the runs of one user with one agent"),
         (name = "agents", description = "The agents of this server"),
         (name = "admin", description = "For the role admin: agents, the audit log"),
@@ -121,7 +123,10 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::get, sessions::delete))
         .routes(routes!(sessions::runs))
-        // slice C
+        .routes(routes!(approvals::pending))
+        .routes(routes!(approvals::bulk_resolve))
+        .routes(routes!(approvals::get))
+        .routes(routes!(approvals::resolve))
         .routes(routes!(run_list::list))
         .routes(routes!(admin_agents::list, admin_agents::create))
         .routes(routes!(admin_agents::get, admin_agents::update, admin_agents::delete))

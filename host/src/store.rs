@@ -41,6 +41,7 @@ mod writer;
 mod contract;
 
 pub use agents::{AgentChange, AgentWrite, AgentWritten, StoredAgent};
+pub use approvals::{ApprovalFilter, ApprovalRow};
 pub use audit::{AuditFilter, AuditRow};
 pub use history::HistoryWindow;
 pub use lists::{Listed, PendingSummary, Range, RunFilter, RunSummary};
@@ -86,7 +87,16 @@ pub trait Store: Send + Sync {
     /// Pending approvals whose time is up, at most `limit`.
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<(RunId, ApprovalId)>, StoreError>;
 
-    // -- Approvals (slice C) --
+    // -- Approvals --
+
+    /// Those that ask for a yes or no, oldest first.
+    async fn pending_approvals(
+        &self,
+        filter: &ApprovalFilter,
+        range: Range,
+    ) -> Result<Listed<ApprovalRow>, StoreError>;
+
+    async fn approval(&self, id: &ApprovalId) -> Result<Option<ApprovalRow>, StoreError>;
 
     // -- Sessions and the queue --
 

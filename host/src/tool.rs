@@ -336,6 +336,9 @@ pub struct PendingApproval {
     /// How many people must approve; one rejection ends it.
     #[serde(default = "one")]
     pub approvers: u32,
+    /// Whether the run's own user may approve.
+    #[serde(default = "yes")]
+    pub self_approval: bool,
     pub call: ToolCall,
     pub tool: ToolName,
     pub fingerprint: Fingerprint,
@@ -346,6 +349,10 @@ pub struct PendingApproval {
 
 fn one() -> u32 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What a human is asked about a call.

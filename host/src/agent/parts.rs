@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 
-use super::{Agent, ApprovalRule, ModelName, Options, Policy, ToolPattern};
+use super::{Agent, ApprovalRule, ApprovalTerms, ModelName, Options, ToolPattern};
 use crate::budget::{Budget, micros};
 use crate::id::AgentId;
 
@@ -16,6 +16,9 @@ const NAME: usize = 255;
 
 /// Most bytes of a description, and of the instructions.
 const TEXT: usize = 1 << 20;
+
+/// A year.
+const MAX_EXPIRY_MS: u64 = 31_536_000_000;
 
 /// What somebody wrote about an agent. What is left out gets its default.
 #[derive(Clone, Debug)]
@@ -27,7 +30,8 @@ pub struct AgentParts {
     pub instructions: String,
     pub tools: Vec<ToolPattern>,
     /// By the tools that are meant.
-    pub approval: BTreeMap<String, Policy>,
+    pub approval: BTreeMap<String, ApprovalTerms>,
+    pub self_approval: Option<bool>,
     pub vision: Option<bool>,
     pub temperature: Option<f64>,
     pub top_p: Option<f64>,
@@ -77,9 +81,10 @@ impl AgentParts {
             }
         }
         let mut approval = Vec::new();
-        for (tools, policy) in self.approval {
+        for (tools, terms) in self.approval {
+            flaws.terms(&terms);
             match tools.parse() {
-                Ok(tools) => approval.push(ApprovalRule { tools, policy }),
+                Ok(tools) => approval.push(ApprovalRule { tools, terms }),
                 Err(error) => flaws.add("approval", format!("must be by tools: {error}")),
             }
         }
@@ -93,7 +98,7 @@ impl AgentParts {
                 .within("timeout_ms", self.timeout_ms, 1..=86_400_000)
                 .unwrap_or(default.timeout_ms),
             approval_expiry_ms: flaws
-                .within("approval_expiry_ms", self.approval_expiry_ms, 1..=31_536_000_000)
+                .within("approval_expiry_ms", self.approval_expiry_ms, 1..=MAX_EXPIRY_MS)
                 .unwrap_or(default.approval_expiry_ms),
             history_tokens: flaws
                 .within("history_tokens", self.history_tokens, 0..=10_000_000)
@@ -110,6 +115,7 @@ impl AgentParts {
             tools: self.tools,
             approval,
             vision: self.vision,
+            self_approval: self.self_approval.unwrap_or(true),
             options,
             budget,
             version: 0,
@@ -127,6 +133,15 @@ struct Flaws(Vec<Flaw>);
 impl Flaws {
     fn add(&mut self, field: &'static str, message: impl Into<String>) {
         self.0.push(Flaw { field, message: message.into() });
+    }
+
+    fn terms(&mut self, terms: &ApprovalTerms) {
+        if !(1..=100).contains(&terms.approvers) {
+            self.add("approval", format!("must have approvers from 1 to 100, not {}", terms.approvers));
+        }
+        if terms.expiry_ms.is_some_and(|ms| !(1..=MAX_EXPIRY_MS).contains(&ms)) {
+            self.add("approval", format!("must have an expiry_ms from 1 to {MAX_EXPIRY_MS}"));
+        }
     }
 
     fn within<T: PartialOrd + Display>(

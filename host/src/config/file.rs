@@ -10,7 +10,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::limits::{self, BudgetsTable, PriceTable, RateLimitTable};
-use crate::agent::{Agent, AgentParts, BudgetParts, ModelName, Policy, ToolPattern};
+use crate::agent::{Agent, AgentParts, ApprovalTerms, BudgetParts, ModelName, ToolPattern};
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, MediaLimits, RateLimit};
 use crate::plugin::PluginSettings;
@@ -104,7 +104,8 @@ struct AgentTable {
     #[serde(default)]
     tools: Vec<ToolPattern>,
     #[serde(default)]
-    approval: BTreeMap<String, Policy>,
+    approval: BTreeMap<String, ApprovalTerms>,
+    self_approval: Option<bool>,
     vision: Option<bool>,
     temperature: Option<f64>,
     top_p: Option<f64>,
@@ -186,6 +187,7 @@ impl AgentTable {
             instructions: self.instructions,
             tools: self.tools,
             approval: self.approval,
+            self_approval: self.self_approval,
             vision: self.vision,
             temperature: self.temperature,
             top_p: self.top_p,

@@ -15,7 +15,7 @@ use super::agent_book::{BookEntry, Origin};
 use super::extract::{Caller, JsonBody};
 use super::page::{Page, PageQuery};
 use super::problem::{InvalidParam, Kind, Problem, ProblemDocument};
-use crate::agent::{Agent, AgentParts, BudgetParts, Flaw, ModelName, Policy, ToolPattern};
+use crate::agent::{Agent, AgentParts, ApprovalTerms, BudgetParts, Flaw, ModelName, Policy, ToolPattern};
 use crate::audit::Actor;
 use crate::budget::units;
 use crate::id::{AgentId, OrgId};
@@ -323,6 +323,7 @@ impl AgentRequest {
             instructions: self.instructions.unwrap_or_default(),
             tools: patterns(self.tools.unwrap_or_default(), &mut invalid),
             approval: policies(self.approval.unwrap_or_default(), &mut invalid),
+            self_approval: None,
             vision: None,
             temperature: self.temperature,
             top_p: None,
@@ -380,13 +381,16 @@ fn patterns(written: Vec<String>, invalid: &mut Vec<InvalidParam>) -> Vec<ToolPa
     patterns
 }
 
-fn policies(written: BTreeMap<String, String>, invalid: &mut Vec<InvalidParam>) -> BTreeMap<String, Policy> {
+fn policies(
+    written: BTreeMap<String, String>,
+    invalid: &mut Vec<InvalidParam>,
+) -> BTreeMap<String, ApprovalTerms> {
     let mut policies = BTreeMap::new();
     for (tools, word) in written {
         match word.as_str() {
-            "allow" => drop(policies.insert(tools, Policy::Allow)),
-            "ask" => drop(policies.insert(tools, Policy::Ask)),
-            "deny" => drop(policies.insert(tools, Policy::Deny)),
+            "allow" => drop(policies.insert(tools, Policy::Allow.into())),
+            "ask" => drop(policies.insert(tools, Policy::Ask.into())),
+            "deny" => drop(policies.insert(tools, Policy::Deny.into())),
             _ => invalid
                 .push(InvalidParam::new(format!("approval.{tools}"), "must be one of allow, ask, deny")),
         }
@@ -469,7 +473,7 @@ impl From<BookEntry> for AdminAgent {
             temperature: agent.options.temperature,
             max_tokens: agent.options.max_tokens,
             max_steps: agent.options.max_steps,
-            approval: agent.approval.iter().map(|rule| (rule.tools.to_string(), rule.policy)).collect(),
+            approval: agent.approval.iter().map(|rule| (rule.tools.to_string(), rule.terms.policy)).collect(),
             budget: AgentBudget {
                 max_tool_calls: budget.max_tool_calls,
                 max_input_tokens: budget.max_input_tokens,

@@ -211,6 +211,21 @@ impl Problem {
         )
     }
 
+    /// What it says, without what only the request knows.
+    pub(crate) fn document(&self) -> Value {
+        let (kind, status, title) = self.kind.parts();
+        let mut document = json!({
+            "type": format!("urn:problem-type:{kind}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(fields) = document.as_object_mut() {
+            fields.extend(self.extra.clone());
+        }
+        document
+    }
+
     fn with(mut self, field: &str, value: Value) -> Self {
         self.extra.insert(field.to_owned(), value);
         self
@@ -235,18 +250,10 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let problem = response.extensions_mut().remove::<Problem>();
     let Some(problem) = problem.or_else(|| of_the_framework(&response)) else { return response };
-    let (kind, status, title) = problem.kind.parts();
-    let mut document = json!({
-        "type": format!("urn:problem-type:{kind}"),
-        "title": title,
-        "status": status.as_u16(),
-        "detail": problem.detail,
-        "instance": instance,
-        "requestId": id,
-    });
-    if let Some(fields) = document.as_object_mut() {
-        fields.extend(problem.extra);
-    }
+    let status = problem.kind.parts().1;
+    let mut document = problem.document();
+    document["instance"] = json!(instance);
+    document["requestId"] = json!(id);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.remove(header::CONTENT_LENGTH);
@@ -321,6 +328,9 @@ impl From<DecideError> for Problem {
                 "action",
                 "must be RETRY, RESULT (with output) or FAIL: the call was under way when the server stopped",
             ),
+            DecideError::SelfApproval => {
+                Self::new(Kind::Forbidden, "Somebody else has to approve this call: it is your own run's.")
+            }
             DecideError::VotedOtherwise => {
                 let detail = "You have voted otherwise on this call, and a vote stays as it is.";
                 Self::new(Kind::RunNotPaused, detail).with("currentStatus", json!("PAUSED"))

@@ -88,6 +88,12 @@ struct RequiredAction {
     expires_at: String,
     run_id: String,
     session_id: String,
+    /// How many people must approve, where it takes more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approvals_needed: Option<u32>,
+    /// How many have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approvals_given: Option<usize>,
 }
 
 /// One tool call.
@@ -262,6 +268,8 @@ fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
         expires_at: approval.expires_at.to_string(),
         run_id: run.spec().id.to_string(),
         session_id: run.spec().session.to_string(),
+        approvals_needed: (approval.approvers > 1).then_some(approval.approvers),
+        approvals_given: (approval.approvers > 1).then(|| run.votes_on(&approval.id).count()),
     }
 }
 

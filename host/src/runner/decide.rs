@@ -61,6 +61,8 @@ pub enum DecideError {
     WrongAnswer(Question),
     #[error("the caller has voted otherwise before")]
     VotedOtherwise,
+    #[error("the run's own user may not approve it")]
+    SelfApproval,
     #[error("approval {0} has expired")]
     Expired(ApprovalId),
     #[error("{0}")]
@@ -148,6 +150,10 @@ impl Runner {
             let decision = self.decision(asked, choice)?;
             if !decision.answers(asked.question) {
                 return Err(DecideError::WrongAnswer(asked.question));
+            }
+            let approves = matches!(decision, Decision::Approve { .. });
+            if approves && !asked.self_approval && *by == run.spec().owner.user {
+                return Err(DecideError::SelfApproval);
             }
             match run.decision_on(id) {
                 Some(Decision::Expire) => return Err(DecideError::Expired(id.clone())),

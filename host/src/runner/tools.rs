@@ -5,6 +5,7 @@
 //! together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::Value;
@@ -115,6 +116,10 @@ impl Runner {
     fn approval(&self, run: &Run, call: ToolCall, asked: Asked) -> PendingApproval {
         let Asked { question, tool, title, fingerprint } = asked;
         let agent = &run.spec().agent;
+        let terms = agent.approval_terms(&tool);
+        let expiry = Duration::from_millis(terms.expiry_ms.unwrap_or(agent.options.approval_expiry_ms));
+        // What became of a call is a matter of fact, not of votes.
+        let approvers = if question == Question::Approval { terms.approvers } else { 1 };
         let what = title.map_or_else(|| tool.to_string(), |title| format!("{title} ({tool})"));
         let message = match question {
             Question::Approval => {
@@ -128,12 +133,13 @@ impl Runner {
         PendingApproval {
             id: self.ids.next(),
             question,
-            approvers: 1,
+            approvers,
+            self_approval: terms.self_approval,
             call,
             tool,
             fingerprint,
             message,
-            expires_at: self.clock.now().plus(agent.options.approval_expiry()),
+            expires_at: self.clock.now().plus(expiry),
         }
     }
 }

@@ -122,7 +122,7 @@ fn entry(write: &AgentWrite, action: Action, agent: &Agent) -> AuditEntry {
 fn definition(agent: &Agent) -> Json {
     let tools: Vec<String> = agent.tools.iter().map(ToString::to_string).collect();
     let approval: BTreeMap<String, Policy> =
-        agent.approval.iter().map(|rule| (rule.tools.to_string(), rule.policy)).collect();
+        agent.approval.iter().map(|rule| (rule.tools.to_string(), rule.terms.policy)).collect();
     json!({
         "version": agent.version,
         "name": agent.name,

@@ -115,6 +115,7 @@ impl Home {
         PendingApproval {
             question: crate::tool::Question::Approval,
             approvers: 1,
+            self_approval: true,
             id: ApprovalId::from(format!("approval of {}", call.id)),
             fingerprint: Fingerprint::of("digest", &tool, &json!({})),
             call,
@@ -152,6 +153,7 @@ fn agent(id: &str) -> Agent {
         instructions: "Be brief.".to_owned(),
         tools: Vec::new(),
         approval: Vec::new(),
+        self_approval: true,
         vision: None,
         options: Options::default(),
         budget: Budget::default(),

@@ -15,10 +15,10 @@ use super::row::{OriginRow, RunChange};
 use super::watch::{Watch, Watchers};
 use super::writer::{self, Reply, Write, Writer};
 use super::{
-    AgentWrite, AgentWritten, AuditFilter, AuditRow, Caps, Claim, Creation, Deletion, Exchange,
-    HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Listed, QueueState, Range, RunFilter,
-    RunSummary, SessionFilter, Store, StoreError, StoredAgent, Terms, agents, approvals, audit, claims,
-    history, keys, kv, lists, queue, runs, sessions, usage,
+    AgentWrite, AgentWritten, ApprovalFilter, ApprovalRow, AuditFilter, AuditRow, Caps, Claim, Creation,
+    Deletion, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Listed,
+    QueueState, Range, RunFilter, RunSummary, SessionFilter, Store, StoreError, StoredAgent, Terms, agents,
+    approvals, audit, claims, history, keys, kv, lists, queue, runs, sessions, usage,
 };
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
@@ -170,7 +170,19 @@ impl<D: Dialect> Store for SqlStore<D> {
         approvals::expired(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, limit).await
     }
 
-    // -- Approvals (slice C) --
+    // -- Approvals --
+
+    async fn pending_approvals(
+        &self,
+        filter: &ApprovalFilter,
+        range: Range,
+    ) -> Result<Listed<ApprovalRow>, StoreError> {
+        approvals::pending(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
+    }
+
+    async fn approval(&self, id: &ApprovalId) -> Result<Option<ApprovalRow>, StoreError> {
+        approvals::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), id).await
+    }
 
     // -- Sessions and the queue --
 

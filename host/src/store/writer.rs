@@ -33,7 +33,6 @@ pub(super) enum Write {
     Save(Box<RunChange>, Option<KeyClaim>, Reply<Claim>),
     PruneClaims(Timestamp, Reply<u64>),
     DeleteSession(SessionId, Reply<Deletion>),
-    // slice C
     Agent(Box<AgentWrite>, Reply<AgentWritten>),
     // slice E
     AddKey(Box<ApiKey>, String, Reply<()>),
@@ -189,7 +188,6 @@ impl Write {
                 settle(reply, claims::prune(sql, before).await.map_err(Undo::Failed))
             }
             Self::DeleteSession(session, reply) => settle(reply, sessions::delete(sql, &session).await),
-            // slice C
             Self::Agent(write, reply) => settle(reply, agents::write(sql, &write).await),
             // slice E
             Self::AddKey(key, hash, reply) => {
@@ -212,7 +210,6 @@ impl Write {
             Self::Save(.., reply) => drop(reply.send(Err(error))),
             Self::PruneClaims(.., reply) => drop(reply.send(Err(error))),
             Self::DeleteSession(.., reply) => drop(reply.send(Err(error))),
-            // slice C
             Self::Agent(.., reply) => drop(reply.send(Err(error))),
             // slice E
             Self::AddKey(.., reply) => drop(reply.send(Err(error))),

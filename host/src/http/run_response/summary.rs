@@ -66,6 +66,8 @@ fn action(run: &RunSummary, pending: &PendingSummary) -> RequiredAction {
         expires_at: pending.expires_at.to_string(),
         run_id: run.id.to_string(),
         session_id: run.session.to_string(),
+        approvals_needed: None,
+        approvals_given: None,
     }
 }
 
