@@ -64,6 +64,8 @@ pub enum StartError {
     Draining,
     #[error("the session belongs to another user or agent")]
     ForeignSession,
+    #[error("the agent was deleted")]
+    AgentDeleted,
     #[error("the idempotency key was used for another request")]
     KeyReused,
     #[error(transparent)]
@@ -100,6 +102,7 @@ impl Runner {
             Creation::Repeat(earlier) => return Ok(earlier),
             Creation::KeyReused => return Err(StartError::KeyReused),
             Creation::ForeignSession => return Err(StartError::ForeignSession),
+            Creation::AgentDeleted => return Err(StartError::AgentDeleted),
         }
         Ok(id)
     }

@@ -184,6 +184,8 @@ pub enum Creation {
     KeyReused,
     /// The session belongs to somebody else, or to another agent.
     ForeignSession,
+    /// The agent was deleted a moment ago.
+    AgentDeleted,
 }
 
 /// Whose values: the host fills this in, never a plugin.

@@ -29,6 +29,7 @@ pub(super) struct BudgetsTable {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the file's names")]
 struct DayTable {
     max_runs: Option<u64>,
     max_input_tokens: Option<u64>,

@@ -291,6 +291,7 @@ pub(super) struct AgentRequest {
 /// What a run may use; null = as much as it likes.
 #[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
+#[expect(clippy::struct_field_names, reason = "the API's names")]
 struct AgentBudget {
     #[serde(default)]
     max_tool_calls: Option<u32>,

@@ -246,6 +246,7 @@ impl From<StartError> for Problem {
         match error {
             StartError::Draining => Self::draining(),
             StartError::ForeignSession => Self::no_such("session"),
+            StartError::AgentDeleted => Self::no_such("agent"),
             StartError::KeyReused => Self::key_reused(),
             StartError::Store(error) => error.into(),
         }

@@ -9,6 +9,9 @@ use crate::run::{CallRecord, CallState, Run, RunStatus};
 use crate::session::Tokens;
 use crate::tool::{PendingApproval, Question};
 
+/// What a cancelled run says.
+pub(super) const CANCELLED: &str = "The run was cancelled.";
+
 /// What a run came to.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -219,7 +222,7 @@ fn metadata(run: &Run) -> Metadata {
         RunStatus::Queued | RunStatus::Running | RunStatus::Completed { .. } => None,
         RunStatus::Paused { pending } => pending.first().map(|approval| approval.message.clone()),
         RunStatus::Failed { failure } => Some(failure.message.clone()),
-        RunStatus::Cancelled { .. } => Some("The run was cancelled.".to_owned()),
+        RunStatus::Cancelled { .. } => Some(CANCELLED.to_owned()),
     };
     let tokens = run.tokens();
     let followups = run.spec().generate_followups.then(|| run.followups().to_vec());

@@ -10,7 +10,7 @@ use super::App;
 use super::extract::{Caller, QueryParams};
 use super::page::{Page, PageQuery};
 use super::problem::{Kind, Problem, ProblemDocument};
-use super::run_response::{Metadata, Metrics, TokenUsage};
+use super::run_response::{CANCELLED, Metadata, Metrics, TokenUsage};
 use crate::id::{AgentId, SessionId, UserId};
 use crate::key::{Principal, Role};
 use crate::run::STATUS_WORDS;
@@ -124,7 +124,10 @@ impl From<RunSummary> for RunRow {
         let failed = usize::from(run.error_type.is_some());
         let mut metadata = Metadata::of(run.model.clone(), run.agent_version);
         metadata.usage = TokenUsage::new(run.tokens, run.cost_micros);
-        metadata.message.clone_from(&run.error_message);
+        metadata.message = match run.status.as_str() {
+            "CANCELLED" => Some(CANCELLED.to_owned()),
+            _ => run.error_message.clone(),
+        };
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         Self {
             id: run.id.to_string(),
