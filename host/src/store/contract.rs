@@ -376,7 +376,9 @@ async fn of_many_creations_under_one_key_one_happens() {
                 match store.create(&mut run, Some(&claim)).await.unwrap() {
                     Creation::Created => (true, run.spec().id.clone()),
                     Creation::Repeat(id) => (false, id),
-                    other @ (Creation::KeyReused | Creation::ForeignSession) => panic!("{other:?}"),
+                    other @ (Creation::KeyReused | Creation::ForeignSession | Creation::AgentDeleted) => {
+                        panic!("{other:?}")
+                    }
                 }
             }
         });
