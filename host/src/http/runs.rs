@@ -259,7 +259,7 @@ impl RunRequest {
         let chose_model = options.model.is_some();
         options.apply(app, &mut agent, &mut invalid);
         let owner = owner(principal, self.user_id, self.org_id, &mut invalid)?;
-        if let Some(message) = app.budgets.unmeasurable(&agent.model, &agent.budget, &owner.org) {
+        if let Some(message) = app.budgets.unmeasurable(&agent.model.to_string(), &agent.budget, &owner.org) {
             if !chose_model {
                 return Err(Problem::new(
                     Kind::BusinessValidation,

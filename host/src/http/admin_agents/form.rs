@@ -97,7 +97,7 @@ impl AgentRequest {
         };
         match parts.check() {
             Ok(agent) if invalid.is_empty() => {
-                match app.budgets.unmeasurable(&agent.model, &agent.budget, org) {
+                match app.budgets.unmeasurable(&agent.model.to_string(), &agent.budget, org) {
                     None => Ok(agent),
                     Some(message) => Err(Problem::invalid_param("model", message)),
                 }
