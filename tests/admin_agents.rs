@@ -249,3 +249,40 @@ async fn racing_creations_and_updates_are_counted_once_each() {
     versions.sort_unstable();
     assert_eq!(versions, (2..18).collect::<Vec<_>>());
 }
+
+/// Whatever the order: no run of a deleted agent is under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_and_a_deletion_at_once_do_not_both_happen() {
+    let model = Script::new([call("probe__effect", json!({"key": "k"})), say("done")]);
+    let host = TestHost::with_probe(model).await;
+    let ada = Caller::new(&host, Role::Admin, "acme", "ada").await;
+    for round in 0..20 {
+        let agent = json!({"agentId": format!("a{round}"), "model": "script::v1", "tools": ["*"]});
+        assert_eq!(ada.post("/api/admin/agents", &agent).await.status, 201);
+        let runs = format!("/api/agents/a{round}/runs");
+        let go = json!({"message": "go"});
+        let path = format!("/api/admin/agents/a{round}");
+        let (one, deleted, two) = tokio::join!(ada.post(&runs, &go), ada.delete(&path), ada.post(&runs, &go));
+        let paused = [&one, &two].into_iter().filter(|answer| answer.status == 200).count();
+        let expected = if deleted.status == 204 { 0 } else { paused.max(1) };
+        assert_eq!(paused, expected, "{deleted:?} {one:?} {two:?}");
+        let listed = ada.get(&format!("/api/runs?agentId=a{round}&status=PAUSED")).await.body;
+        assert_eq!(listed["totalElements"], paused);
+    }
+}
+
+/// The bootstrap token runs the agents of the organisation that it names, and never one's agent for another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_for_an_organisation_uses_that_organisations_agents() {
+    let model = Script::new([say("hi")]);
+    let host = TestHost::with_probe(model).await;
+    let ada = Caller::new(&host, Role::Admin, "acme", "ada").await;
+    ada.post("/api/admin/agents", &helper()).await;
+    for (org, status) in [("acme", 200), ("other", 404), ("default", 404)] {
+        let body = json!({"message": "hi", "orgId": org});
+        assert_eq!(host.post("/api/agents/helper/runs", &body).await.status, status, "{org}");
+    }
+    let foreign = json!({"message": "hi", "orgId": "acme"});
+    let bob = Caller::new(&host, Role::Admin, "other", "bob").await;
+    assert_eq!(bob.post("/api/agents/helper/runs", &foreign).await.status, 404, "nothing is learnt");
+}

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use holdfast::config::{Config, ServerArgs};
 use holdfast::key::Role;
+use holdfast::server::Server;
 use holdfast::session::{Reply, Tokens};
 use serde_json::{Value, json};
 
@@ -196,7 +198,7 @@ async fn an_organisation_can_have_limits_of_its_own_and_needs_prices_for_them() 
       "type": "urn:problem-type:business-validation-error",
       "title": "The request cannot be carried out",
       "status": 400,
-      "detail": "the organisation's day has a max_cost, and the model `script::v1` has no price: add [prices.\"script::v1\"] to the configuration file, or choose a model that has one",
+      "detail": "The run was refused: the organisation's day has a max_cost, and the model `script::v1` has no price: add [prices.\"script::v1\"] to the configuration file, or choose a model that has one.",
       "instance": "/api/agents/agent/runs",
       "requestId": null
     }
@@ -204,4 +206,53 @@ async fn an_organisation_can_have_limits_of_its_own_and_needs_prices_for_them() 
     let body = json!({"message": "go", "options": {"model": "demo"}});
     let refused = ann.post("/api/agents/agent/runs", &body).await;
     assert_eq!((refused.status, &refused.body["invalidParams"][0]["field"]), (400, &json!("options.model")));
+}
+
+/// What cannot be counted is refused at the start, in words.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_whose_limits_mean_nothing_is_refused() {
+    let agent = "[[agents]]\nid = \"a\"\nmodel = \"demo\"\n";
+    let unpriced = "and the model `demo` has no price";
+    for (text, problem) in [
+        (
+            format!("{agent}budget = {{ max_cost = 1.0 }}"),
+            format!("agent `a`: the agent has a max_cost, {unpriced}"),
+        ),
+        (
+            format!("{agent}[budgets.org_day]\nmax_cost = 1.0"),
+            format!("agent `a`: the organisation's day has a max_cost, {unpriced}"),
+        ),
+        (
+            format!("{agent}budget = {{ max_cost = -1.0 }}"),
+            "line 1: budget of agent `a` is not valid: max_cost must be from 0".to_owned(),
+        ),
+        (
+            "[prices.x]\ninput_per_million = 1\noutput_per_million = 1".to_owned(),
+            "[prices.\"x\"]: `x` does not name a model".to_owned(),
+        ),
+        (
+            "[prices.demo]\ninput_per_million = -1\noutput_per_million = 1".to_owned(),
+            "[prices.\"demo\"]: input_per_million must be from 0".to_owned(),
+        ),
+        (
+            "[budgets.orgs.acme]\nmax_cost = nan".to_owned(),
+            "[budgets.orgs.acme]: max_cost must be from 0".to_owned(),
+        ),
+        ("[rate_limit]\nrequests_per_minute = 0".to_owned(), "nonzero".to_owned()),
+        ("[budgets.org_day]\nmax_rums = 1".to_owned(), "unknown field `max_rums`".to_owned()),
+    ] {
+        let error = start(&text).await.expect_err(&text);
+        assert!(error.contains(&problem), "{text}: {error}");
+    }
+    let priced = format!(
+        "{agent}budget = {{ max_cost = 1.0 }}\n[prices.demo]\ninput_per_million = 0\noutput_per_million = 0"
+    );
+    start(&priced).await.expect("a model may be free");
+}
+
+async fn start(text: &str) -> Result<(), String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("holdfast.toml");
+    let config = Config::from_text(text, &file, &ServerArgs::default()).map_err(|error| error.to_string())?;
+    Server::open(&config).await.map(drop).map_err(|error| format!("{error:#}"))
 }

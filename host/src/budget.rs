@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::ModelName;
 use crate::clock::Timestamp;
 use crate::id::OrgId;
 use crate::session::Tokens;
@@ -167,7 +166,8 @@ impl Price {
 /// Prices, and the limits of organisations.
 #[derive(Clone, Debug, Default)]
 pub struct Budgets {
-    pub prices: BTreeMap<ModelName, Price>,
+    /// By the model's name, as an agent names it.
+    pub prices: BTreeMap<String, Price>,
     pub org_day: DayBudget,
     /// In place of `org_day`.
     pub orgs: BTreeMap<OrgId, DayBudget>,
@@ -178,12 +178,12 @@ impl Budgets {
         self.orgs.get(org).unwrap_or(&self.org_day)
     }
 
-    pub fn cost_micros(&self, model: &ModelName, tokens: Tokens) -> Option<u64> {
+    pub fn cost_micros(&self, model: &str, tokens: Tokens) -> Option<u64> {
         self.prices.get(model)?.cost_micros(tokens)
     }
 
     /// A limit on cost that nothing could be measured against, in words.
-    pub fn unmeasurable(&self, model: &ModelName, budget: &Budget, org: &OrgId) -> Option<String> {
+    pub fn unmeasurable(&self, model: &str, budget: &Budget, org: &OrgId) -> Option<String> {
         let limit = if budget.max_cost_micros.is_some() {
             "the agent has a max_cost"
         } else if self.of_org(org).max_cost_micros.is_some() {

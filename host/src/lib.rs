@@ -28,7 +28,7 @@
 //! An edge that is not drawn is forbidden.
 //!
 //! ```text
-//! id, clock <- tool, audit <- session <- budget <- agent, event <- run <- { model, registry -> plugin, store } <- runner <- http
+//! id, clock <- audit, tool <- session <- budget <- agent <- event <- run <- { model, registry -> plugin, store } <- runner <- http
 //!                                                                    http, config <- server <- command <- main
 //! ```
 //!

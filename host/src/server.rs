@@ -208,7 +208,8 @@ async fn refuse_open_door(config: &Config, store: &dyn Store) -> anyhow::Result<
 fn refuse_unpriced(config: &Config) -> anyhow::Result<()> {
     let every_org = crate::budget::Budgets { orgs: BTreeMap::new(), ..config.budgets.clone() };
     for agent in &config.agents {
-        let problem = every_org.unmeasurable(&agent.model, &agent.budget, &OrgId::from("default"));
+        let problem =
+            every_org.unmeasurable(&agent.model.to_string(), &agent.budget, &OrgId::from("default"));
         if let Some(problem) = problem {
             anyhow::bail!("agent `{}`: {problem}", agent.id);
         }

@@ -255,6 +255,8 @@ pub enum Creation {
     /// This run of the session waits for humans.
     SessionPaused(RunId),
     QueueFull,
+    /// The agent was deleted a moment ago.
+    AgentDeleted,
 }
 
 /// Whose values: the host fills this in, never a plugin.

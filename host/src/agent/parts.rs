@@ -91,7 +91,7 @@ impl AgentParts {
         let default = Options::default();
         let options = Options {
             temperature: flaws.within("temperature", self.temperature, 0.0..=2.0),
-            top_p: flaws.within("top_p", self.top_p, f64::MIN_POSITIVE..=1.0),
+            top_p: flaws.top_p(self.top_p),
             max_tokens: flaws.within("max_tokens", self.max_tokens, 1..=10_000_000),
             max_steps: flaws.within("max_steps", self.max_steps, 1..=100).unwrap_or(default.max_steps),
             timeout_ms: flaws
@@ -155,6 +155,13 @@ impl Flaws {
         {
             let (least, most) = (allowed.start(), allowed.end());
             self.add(field, format!("must be from {least} to {most}, not {value}"));
+        }
+        value
+    }
+
+    fn top_p(&mut self, value: Option<f64>) -> Option<f64> {
+        if let Some(value) = value.filter(|value| !(*value > 0.0 && *value <= 1.0)) {
+            self.add("top_p", format!("must be above 0 and at most 1, not {value}"));
         }
         value
     }

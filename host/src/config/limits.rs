@@ -29,6 +29,7 @@ pub(super) struct BudgetsTable {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the file's names")]
 struct DayTable {
     max_runs: Option<u64>,
     max_input_tokens: Option<u64>,
@@ -49,7 +50,7 @@ pub(super) fn budgets(
 ) -> Result<Budgets, String> {
     let price = |(name, table): (String, PriceTable)| {
         let model: ModelName = name.parse().map_err(|error| format!("[prices.\"{name}\"]: {error}"))?;
-        Ok((model, table.check().map_err(|message| format!("[prices.\"{name}\"]: {message}"))?))
+        Ok((model.to_string(), table.check().map_err(|message| format!("[prices.\"{name}\"]: {message}"))?))
     };
     let org = |(name, table): (String, DayTable)| {
         let budget = table.check().map_err(|message| format!("[budgets.orgs.{name}]: {message}"))?;

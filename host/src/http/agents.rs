@@ -22,6 +22,7 @@ use crate::key::{Principal, Role};
     responses(
         (status = 200, description = "The agents, by id", body = Vec<AgentView>),
         (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn list(
@@ -44,6 +45,7 @@ pub(super) async fn list(
     responses(
         (status = 200, description = "The agent", body = AgentView),
         (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
         (status = 404, description = "No such agent", body = ProblemDocument),
     )
 )]

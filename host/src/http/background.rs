@@ -58,7 +58,7 @@ pub(super) async fn create(
     body: JsonBody<RunRequest>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Queued>), Problem> {
     let location = format!("/api/agents/{agent}/runs");
-    let agent = app.agent(&principal, &agent).await?;
+    let agent = app.agent(body.value.org(&principal), &agent).await?;
     let admission = params.admission(&app, &principal, &body.bytes, Lane::Background);
     let new = body.value.into_new_run(&app, &principal, agent).await?;
     let id = app.runner.start(new, admission).await?;

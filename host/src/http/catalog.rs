@@ -25,6 +25,7 @@ use crate::registry::FailedPlugin;
     responses(
         (status = 200, description = "The tools, by name", body = Vec<ToolView>),
         (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn tools(State(app): State<App>, _caller: Caller) -> Json<Vec<ToolView>> {
@@ -66,6 +67,7 @@ pub(super) struct ToolView {
     responses(
         (status = 200, description = "The plugins, by id", body = Vec<PluginView>),
         (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn plugins(State(app): State<App>, _caller: Caller) -> Json<Vec<PluginView>> {
@@ -123,6 +125,7 @@ pub(super) struct PluginView {
     responses(
         (status = 200, description = "The models, by id", body = Vec<ModelView>),
         (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn models(

@@ -306,6 +306,7 @@ impl From<StartError> for Problem {
                 let detail = "The queue is full. Try again when some of its runs have started.";
                 Self::rate_limited(detail, QUEUE_RETRY_AFTER_S)
             }
+            StartError::AgentDeleted => Self::no_such("agent"),
             StartError::KeyReused => Self::key_reused(),
             StartError::Store(error) => error.into(),
         }

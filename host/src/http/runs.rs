@@ -55,7 +55,7 @@ pub(super) async fn create(
     params: AdmissionParams,
     body: JsonBody<RunRequest>,
 ) -> Result<Json<RunResponse>, Problem> {
-    let agent = app.agent(&principal, &agent).await?;
+    let agent = app.agent(body.value.org(&principal), &agent).await?;
     let admission = params.admission(&app, &principal, &body.bytes, Lane::Direct);
     let new = body.value.into_new_run(&app, &principal, agent).await?;
     let id = app.runner.start(new, admission).await?;
@@ -142,9 +142,9 @@ pub(super) async fn get(
 }
 
 impl App {
-    /// The agent, unless it was deleted or is another organisation's.
-    pub(super) async fn agent(&self, principal: &Principal, id: &str) -> Result<Agent, Problem> {
-        let found = self.agents.find(&principal.owner.org, &AgentId::from(id)).await?;
+    /// The agent that the organisation's runs may use under this id.
+    pub(super) async fn agent(&self, org: OrgId, id: &str) -> Result<Agent, Problem> {
+        let found = self.agents.find(&org, &AgentId::from(id)).await?;
         let active = found.filter(BookEntry::is_active).ok_or_else(|| Problem::no_such("agent"))?;
         Ok(active.agent)
     }
@@ -260,6 +260,12 @@ struct RunOptions {
 const MAX_MESSAGE: usize = 1 << 20;
 
 impl RunRequest {
+    /// Whose agents it can mean: whoever is bound to one organisation learns nothing of others' agents.
+    pub(super) fn org(&self, principal: &Principal) -> OrgId {
+        let named = self.org_id.as_deref().filter(|_| principal.super_admin);
+        named.map_or_else(|| principal.owner.org.clone(), OrgId::from)
+    }
+
     pub(super) async fn into_new_run(
         self,
         app: &App,
@@ -287,9 +293,12 @@ impl RunRequest {
         let chose_model = options.model.is_some();
         options.apply(app, &mut agent, &mut invalid);
         let owner = owner(principal, self.user_id, self.org_id, &mut invalid)?;
-        if let Some(message) = app.budgets.unmeasurable(&agent.model, &agent.budget, &owner.org) {
+        if let Some(message) = app.budgets.unmeasurable(&agent.model.to_string(), &agent.budget, &owner.org) {
             if !chose_model {
-                return Err(Problem::new(Kind::BusinessValidation, message));
+                return Err(Problem::new(
+                    Kind::BusinessValidation,
+                    format!("The run was refused: {message}."),
+                ));
             }
             invalid.push(InvalidParam::new("options.model", message));
         }

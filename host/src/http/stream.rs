@@ -98,7 +98,7 @@ pub(super) async fn run(
     admission: AdmissionParams,
     body: JsonBody<RunRequest>,
 ) -> Result<Response, Problem> {
-    let agent = app.agent(&principal, &agent).await?;
+    let agent = app.agent(body.value.org(&principal), &agent).await?;
     let admission = admission.admission(&app, &principal, &body.bytes, Lane::Direct);
     let new = body.value.into_new_run(&app, &principal, agent).await?;
     let mut seat = app.runner.follow(&new.id, true);

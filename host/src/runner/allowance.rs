@@ -35,7 +35,7 @@ impl Runner {
 
     /// With what the reply costs now.
     pub(super) fn priced(&self, run: &Run, reply: Reply) -> Reply {
-        let cost_micros = self.budgets.cost_micros(&run.spec().agent.model, reply.tokens);
+        let cost_micros = self.budgets.cost_micros(&run.spec().agent.model.to_string(), reply.tokens);
         Reply { cost_micros, ..reply }
     }
 

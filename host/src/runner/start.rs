@@ -47,6 +47,8 @@ pub enum StartError {
     Draining,
     #[error("the session belongs to another user or agent")]
     ForeignSession,
+    #[error("the agent was deleted")]
+    AgentDeleted,
     #[error("run {0} of the session is under way")]
     SessionBusy(RunId),
     #[error("run {0} of the session waits for humans")]
@@ -99,6 +101,7 @@ impl Runner {
                 Creation::Repeat(earlier) => return self.join(earlier, admission.lane).await,
                 Creation::KeyReused => return Err(StartError::KeyReused),
                 Creation::ForeignSession => return Err(StartError::ForeignSession),
+                Creation::AgentDeleted => return Err(StartError::AgentDeleted),
                 Creation::QueueFull => return Err(StartError::QueueFull),
                 Creation::SessionBusy(busy) => match admission.on_busy {
                     OnBusy::Enqueue => new = NewRun { queued: true, ..run.spec().clone() },

@@ -79,14 +79,14 @@ pub(super) async fn write<D: Dialect>(
             let agent = Agent { version, ..Agent::clone(agent) };
             (StoredAgent { agent, ..stored }, Action::AgentUpdated)
         }
-        (AgentChange::Delete, Some(stored)) if stored.deleted_at.is_some() => return done(stored),
+        (AgentChange::Delete, Some(stored)) if stored.deleted_at.is_some() => return Ok(done(stored)),
         (AgentChange::Delete, Some(stored)) => {
             if is_in_use(sql, write).await? {
                 return Err(Undo::Refused(AgentWritten::InUse));
             }
             (StoredAgent { deleted_at: Some(write.at), ..stored }, Action::AgentDeleted)
         }
-        (AgentChange::Restore, Some(stored)) if stored.deleted_at.is_none() => return done(stored),
+        (AgentChange::Restore, Some(stored)) if stored.deleted_at.is_none() => return Ok(done(stored)),
         (AgentChange::Restore, Some(stored)) => {
             (StoredAgent { deleted_at: None, ..stored }, Action::AgentRestored)
         }
@@ -94,11 +94,11 @@ pub(super) async fn write<D: Dialect>(
     stored.updated_at = write.at;
     put(sql, &write.org, &stored).await?;
     audit::append(sql, &entry(write, action, &stored.agent)).await?;
-    done(stored)
+    Ok(done(stored))
 }
 
-fn done(stored: StoredAgent) -> Result<AgentWritten, Undo<AgentWritten>> {
-    Ok(AgentWritten::Done(Box::new(stored)))
+fn done(stored: StoredAgent) -> AgentWritten {
+    AgentWritten::Done(Box::new(stored))
 }
 
 /// With the whole agent wherever that changed: the log is also the history of its versions.
@@ -187,6 +187,22 @@ pub(super) async fn find<D: Dialect>(
         )
         .await?;
     row.as_ref().map(stored).transpose()
+}
+
+/// Asked in the transaction that stores a run: between looking an agent up and starting its run, somebody
+/// may have deleted it.
+pub(super) async fn is_deleted<D: Dialect>(
+    sql: &mut Sql<'_, D>,
+    org: &OrgId,
+    id: &AgentId,
+) -> Result<bool, sqlx::Error> {
+    let row = sql
+        .row(
+            "select 1 from agents where org_id = $1 and id = $2 and deleted_at is not null",
+            &[org.as_str().into(), id.as_str().into()],
+        )
+        .await?;
+    Ok(row.is_some())
 }
 
 pub(super) async fn of_org<D: Dialect>(

@@ -1,5 +1,6 @@
 //! Statements on runs and their journals.
 
+use super::agents;
 use super::approvals;
 use super::audit;
 use super::claims;
@@ -27,6 +28,10 @@ pub(super) async fn create<D: Dialect>(
     }
     if !join_session(sql, origin).await? {
         return Err(Undo::Refused(Creation::ForeignSession));
+    }
+    // One of the configuration file has no version, and hides a stored one of its id.
+    if origin.agent_version > 0 && agents::is_deleted(sql, &origin.owner.org, &origin.agent).await? {
+        return Err(Undo::Refused(Creation::AgentDeleted));
     }
     if let Some(refusal) = queue::refusal(sql, &origin.session, &change.row, terms).await? {
         return Err(Undo::Refused(refusal));
