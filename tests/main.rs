@@ -6,7 +6,11 @@ mod support;
 mod approve_once;
 mod readme;
 // slice A
-// slice B
+mod background;
+mod history_window;
+mod queue_fairness;
+mod session_busy;
+mod sessions_api;
 // slice C
 // slice D
 // slice E

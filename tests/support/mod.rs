@@ -1,8 +1,10 @@
 //! What tests share: guests, a host in this process, a host in its own process, scripted models.
 
+pub(crate) mod gated;
 pub(crate) mod guests;
 pub(crate) mod host;
 pub(crate) mod openai;
+pub(crate) mod people;
 pub(crate) mod process;
 pub(crate) mod script;
 pub(crate) mod server;
