@@ -113,11 +113,11 @@ async fn everybody_sees_their_own_and_approvers_their_organisations() {
     let theirs = run_for(&host, "other", "ann", "theirs").await;
     let ann = Person::new(&host, "acme", "ann", Role::User).await;
     let boss = Person::new(&host, "acme", "boss", Role::Approver).await;
-    let admin = Person::new(&host, "acme", "root", Role::Admin).await;
+    let root = Person::new(&host, "acme", "root", Role::Admin).await;
 
     assert_eq!(titles(&ann.get("/api/sessions").await.body), ["ann's"]);
     assert_eq!(ann.get("/api/sessions?userId=bob").await.body["totalElements"], 0);
-    for person in [&boss, &admin] {
+    for person in [&boss, &root] {
         assert_eq!(titles(&person.get("/api/sessions").await.body), ["bob's", "ann's"]);
         assert_eq!(titles(&person.get("/api/sessions?userId=bob&agentId=agent").await.body), ["bob's"]);
         assert_eq!(person.get("/api/sessions?orgId=other").await.status, 403);
@@ -132,7 +132,7 @@ async fn everybody_sees_their_own_and_approvers_their_organisations() {
         (&ann, &theirs, 404),
         (&boss, &bobs, 200),
         (&boss, &theirs, 404),
-        (&admin, &theirs, 404),
+        (&root, &theirs, 404),
     ] {
         let paths =
             [format!("/api/sessions/{}", id(run)), format!("/api/sessions/{}/runs", id(run)), run_path(run)];
@@ -145,7 +145,7 @@ async fn everybody_sees_their_own_and_approvers_their_organisations() {
     let seen = ann.get(&format!("/api/agents/agent/runs/status?runIds={ids}")).await.body;
     assert_eq!(seen.as_array().map(Vec::len), Some(1));
     for (person, run, status) in
-        [(&ann, &bobs, 404), (&boss, &bobs, 403), (&admin, &theirs, 404), (&admin, &bobs, 204)]
+        [(&ann, &bobs, 404), (&boss, &bobs, 403), (&root, &theirs, 404), (&root, &bobs, 204)]
     {
         assert_eq!(person.delete(&format!("/api/sessions/{}", id(run))).await.status, status);
     }
