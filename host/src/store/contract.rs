@@ -21,6 +21,8 @@ use crate::tool::{
     ToolOutcome, Usage,
 };
 
+mod queue;
+
 /// An empty database of each kind.
 fn homes() -> Vec<Home> {
     vec![Home::sqlite()]
