@@ -112,12 +112,12 @@ async fn everybody_sees_their_own_and_approvers_their_organisations() {
     let bobs = run_for(&host, "acme", "bob", "bob's").await;
     let theirs = run_for(&host, "other", "ann", "theirs").await;
     let ann = Person::new(&host, "acme", "ann", Role::User).await;
-    let boss = Person::new(&host, "acme", "boss", Role::Approver).await;
+    let approver = Person::new(&host, "acme", "boss", Role::Approver).await;
     let root = Person::new(&host, "acme", "root", Role::Admin).await;
 
     assert_eq!(titles(&ann.get("/api/sessions").await.body), ["ann's"]);
     assert_eq!(ann.get("/api/sessions?userId=bob").await.body["totalElements"], 0);
-    for person in [&boss, &root] {
+    for person in [&approver, &root] {
         assert_eq!(titles(&person.get("/api/sessions").await.body), ["bob's", "ann's"]);
         assert_eq!(titles(&person.get("/api/sessions?userId=bob&agentId=agent").await.body), ["bob's"]);
         assert_eq!(person.get("/api/sessions?orgId=other").await.status, 403);
@@ -130,8 +130,8 @@ async fn everybody_sees_their_own_and_approvers_their_organisations() {
         (&ann, &anns, 200),
         (&ann, &bobs, 404),
         (&ann, &theirs, 404),
-        (&boss, &bobs, 200),
-        (&boss, &theirs, 404),
+        (&approver, &bobs, 200),
+        (&approver, &theirs, 404),
         (&root, &theirs, 404),
     ] {
         let paths =
@@ -145,13 +145,13 @@ async fn everybody_sees_their_own_and_approvers_their_organisations() {
     let seen = ann.get(&format!("/api/agents/agent/runs/status?runIds={ids}")).await.body;
     assert_eq!(seen.as_array().map(Vec::len), Some(1));
     for (person, run, status) in
-        [(&ann, &bobs, 404), (&boss, &bobs, 403), (&root, &theirs, 404), (&root, &bobs, 204)]
+        [(&ann, &bobs, 404), (&approver, &bobs, 403), (&root, &theirs, 404), (&root, &bobs, 204)]
     {
         assert_eq!(person.delete(&format!("/api/sessions/{}", id(run))).await.status, status);
     }
     let cancel = |run: &Value| format!("/api/v1/runs/{}/cancel", run["runId"].as_str().expect("a runId"));
     assert_eq!(ann.post(&cancel(&theirs), &json!({})).await.status, 404);
-    assert_eq!(boss.post(&cancel(&anns), &json!({})).await.status, 403);
+    assert_eq!(approver.post(&cancel(&anns), &json!({})).await.status, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]
