@@ -27,10 +27,14 @@ mod sandbox_limits;
 mod sessions_remember;
 mod two_gated_calls_in_one_turn;
 // slice A
-// slice B
 mod admin_agents;
 mod audit;
+mod background;
 mod budgets;
+mod history_window;
+mod queue_fairness;
 mod rate_limit;
 mod runs_list;
+mod session_busy;
+mod sessions_api;
 // slice E

@@ -68,6 +68,9 @@ async fn the_tour_of_the_readme_does_what_it_says() {
         r#""currentStatus":"CANCELLED""#,
         "18446744073709551616",
         "What is 2^64?",
+        r#""role":"assistant""#,
+        r#""status":"QUEUED""#,
+        "answered: 144",
     ];
     for (line, expected) in lines.iter().zip(expected) {
         assert!(line.contains(expected), "expected {expected} in {line}");

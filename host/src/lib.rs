@@ -49,13 +49,16 @@
 //! - an event is written in the same transaction as the compare-and-set on its run's row;
 //! - a run is saved before a side effect starts and after it ends;
 //! - an approval is bound to plugin digest, tool and arguments, and checked again before the call;
+//! - of a session's unfinished runs only the first is at work or paused; the others are QUEUED;
 //! - nothing that an agent, a tool or a run can reach changes a grant.
 //!
 //! # The walk of `POST /api/agents/{agentId}/runs`
 //!
 //! 1. `http/runs.rs::create` checks the caller and the body and makes an [`event::NewRun`].
 //! 2. [`runner::Runner::start`] stores the run with its first event and spawns a task that drives it. The
-//!    handler waits for that task; a client that leaves stops nothing.
+//!    handler waits for that task; a client that leaves stops nothing. Where another run of the session is
+//!    under way, which only the creating transaction can know, the run is stored as QUEUED instead, and
+//!    `runner/queue.rs` starts it when its turn has come. A background run is QUEUED from the start.
 //! 3. `runner/drive.rs` asks [`run::Run::step`] in a loop. `CallModel`: `model.rs` answers, with retries;
 //!    the reply is recorded. `CallTools`: `runner/tools.rs` asks the agent's policy about each call, saves
 //!    the start, runs it in the sandbox, saves the end; calls that need a human pause the run.

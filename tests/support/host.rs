@@ -209,4 +209,14 @@ impl TestHost {
         let database = self.folder.path().join("holdfast.db");
         super::process::kv_counter(&database, key).await
     }
+
+    /// One column of text, read past the server.
+    pub(crate) async fn texts(&self, query: &'static str) -> Vec<String> {
+        super::process::text(&self.folder.path().join("holdfast.db"), query).await
+    }
+
+    /// How many runs are stored.
+    pub(crate) async fn run_count(&self) -> usize {
+        self.texts("select id from runs").await.len()
+    }
 }

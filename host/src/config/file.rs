@@ -221,7 +221,7 @@ mod tests {
         assert!(File::parse(agent).is_ok());
         let table = [
             ("max_steps = 1000", "line 3: max_steps of agent `a` must be from 1 to 100, not 1000"),
-            ("top_p = 0.0", "line 3: top_p of agent `a` must be from"),
+            ("top_p = 0.0", "line 3: top_p of agent `a` must be above 0 and at most 1"),
             ("tolls = []", "line 6, column 1"),
             ("tolls = []", "unknown field `tolls`, expected one of `id`, `name`"),
             ("tools = [\"x\"]", "`x` names no tools: write plugin.tool, plugin.* or *"),

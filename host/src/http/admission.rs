@@ -51,11 +51,11 @@ impl AdmissionParams {
 #[serde(rename_all = "camelCase", default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct AdmissionQuery {
-    /// When another run of the session is under way: `enqueue` waits for its turn, `reject` is a 409.
-    #[param(required = false, inline, default = "enqueue")]
+    /// When another run of the session is under way: `enqueue`, the default, waits for its turn; `reject` is a 409.
+    #[param(required = false, inline)]
     on_busy: OnBusyWord,
-    /// When another run of the session is paused: `reject` is a 409, `supersede` cancels that run first.
-    #[param(required = false, inline, default = "reject")]
+    /// When another run of the session is paused: `reject`, the default, is a 409; `supersede` cancels that run first.
+    #[param(required = false, inline)]
     on_paused: OnPausedWord,
 }
 

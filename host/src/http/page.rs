@@ -73,6 +73,7 @@ impl FromRequestParts<App> for PageQuery {
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the API's names")]
 pub(crate) struct Page<T> {
     content: Vec<T>,
     page: PageFigures,

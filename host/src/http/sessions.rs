@@ -138,6 +138,7 @@ impl App {
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
+#[expect(clippy::struct_field_names, reason = "the API's names")]
 pub(super) struct ListQuery {
     /// Sessions with this agent only.
     agent_id: Option<String>,

@@ -20,7 +20,7 @@ use crate::session::{Message, PastTurn, Reply};
 use crate::store::{HistoryWindow, StoreError};
 
 /// Most earlier turns that a model is sent, however short they are.
-const HISTORY_TURNS: u32 = 100;
+const HISTORY_TURNS: u32 = 50;
 
 /// Bytes per token of history. Tokenizers differ by model, and by language from about 2 to 5: an estimate
 /// is enough to keep a conversation within a model's context, and costs nothing.

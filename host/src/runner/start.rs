@@ -92,9 +92,9 @@ impl Runner {
                 Creation::Created => {
                     let id = run.spec().id.clone();
                     if run.spec().queued {
-                        self.queue.changed()
+                        self.queue.changed();
                     } else {
-                        self.spawn(run, present)
+                        self.spawn(run, present);
                     }
                     return Ok(id);
                 }

@@ -22,6 +22,8 @@ use crate::tool::{
     ToolOutcome, Usage,
 };
 
+mod queue;
+
 /// An empty database of each kind.
 fn homes() -> Vec<Home> {
     vec![Home::sqlite()]
