@@ -4,8 +4,10 @@
 mod support;
 
 mod approve_once;
+mod events_replay;
 mod readme;
-// slice A
+mod stream;
+mod stream_provider;
 // slice B
 // slice C
 // slice D

@@ -6,6 +6,8 @@ pub(crate) mod openai;
 pub(crate) mod process;
 pub(crate) mod script;
 pub(crate) mod server;
+pub(crate) mod sse;
+pub(crate) mod teller;
 
 pub(crate) use self::host::{Answer, TestHost};
 pub(crate) use self::script::{Script, call, calls, say};
