@@ -50,11 +50,31 @@ async fn every_kind_of_frame_comes_in_its_order() {
     let request = host.request(Method::POST, "/api/agents/agent/runs/stream");
     let body = json!({"message": "go", "generateFollowups": true, "stream": false});
     let frames = Stream::open(request.json(&body)).await.rest().await;
-    insta::assert_snapshot!(lines(&frames), @"");
+    insta::assert_snapshot!(lines(&frames), @r#"
+    1 START {"runId":"019b76da-a800-7000-8000-000000000002","sessionId":"019b76da-a800-7000-8000-000000000001"}
+    2.1 REASONING_DELTA I
+    2.2 REASONING_DELTA  look.
+    2.3 CONTENT_DELTA Let me 
+    2.4 CONTENT_DELTA see.
+    3.1 TOOL_START {"id":"call-2","name":"probe__no","toolName":"probe__no","arguments":"{}","input":"{}"}
+    3 TOOL_ERROR {"id":"call-2","name":"probe__no","error":"There is no tool `probe__no`. You can call: probe__count, probe__echo, probe__effect, probe__effect_ungated, probe__env, probe__idempotent_effect, probe__slow."}
+    4 TOOL_START {"id":"call-1","name":"probe__echo","toolName":"probe__echo","arguments":"{\"text\":\"hi\"}","input":"{\"text\":\"hi\"}"}
+    5 TOOL_END {"id":"call-1","name":"probe__echo","result":"hi","output":"hi","durationMs":0}
+    7 PAUSED {"type":"TOOL_APPROVAL","approvalId":"019b76da-a800-7000-8000-000000000004","toolCallId":"019b76da-a800-7000-8000-000000000003","tool":"probe__effect","toolName":"probe__effect","args":"{\"key\":\"k\"}","message":"Agent wants to call probe__effect. Approve or reject this call.","expiresAt":"2026-01-02T00:00:00.000Z","runId":"019b76da-a800-7000-8000-000000000002","sessionId":"019b76da-a800-7000-8000-000000000001"}
+    "#);
 
     let run = run_id(&frames);
     let frames = resume(&host, &run, json!({"action": "APPROVE"})).await.rest().await;
-    insta::assert_snapshot!(short(&frames), @"");
+    insta::assert_snapshot!(short(&frames), @r#"
+    9 TOOL_START {"id":"019b76da-a800-7000-8000-000000000003","name":"probe__effect","toolName":"probe__effect","arguments":"{\"key\":\"k\"}","input":"{\"key\":\"k\"}"}
+    10 TOOL_END {"id":"019b76da-a800-7000-8000-000000000003","name":"probe__effect","result":"1","output":"1","durationMs":0}
+    11.1 CONTENT_DELTA All 
+    11.2 CONTENT_DELTA done.
+    11 CONTENT_DONE 
+    12 FOLLOWUP_SUGGESTION ["And now?"]
+    13.1 METRICS {"inputTokens":10,"outputTokens":3,"reasoningTokens":1,"totalTokens":13,"llmCalls":4,"model":"v1-0815"}
+    13 STOP "COMPLETED"
+    "#);
     let stop = frames[frames.len() - 1].json();
     let stored = host.read(&stop).await;
     for field in ["content", "metadata", "tools", "reasoningSteps", "metrics"] {
@@ -71,7 +91,13 @@ async fn a_rejected_call_and_a_failure_are_told_with_their_ends() {
     let host = TestHost::start(&["probe"], &config, model).await;
     let run = run_id(&host.stream("go").await.rest().await);
     let frames = resume(&host, &run, json!({"action": "REJECT", "comment": "no"})).await.rest().await;
-    insta::assert_snapshot!(short(&frames), @"");
+    insta::assert_snapshot!(short(&frames), @r#"
+    4.1 TOOL_START {"id":"call-1","name":"probe__effect","toolName":"probe__effect","arguments":"{\"key\":\"k\"}","input":"{\"key\":\"k\"}"}
+    4 TOOL_ERROR {"id":"call-1","name":"probe__effect","error":"A human rejected this call. It did not run. Their comment: no"}
+    5.1 ERROR The run reached its limit maxSteps = 1 before it was done.
+    5.2 CONTENT_DONE 
+    5 STOP "FAILED"
+    "#);
     assert_eq!(host.effects("k").await, 0);
 }
 

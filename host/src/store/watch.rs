@@ -39,6 +39,12 @@ impl Watchers {
 }
 
 impl Watch {
+    /// For a store that writes no runs.
+    #[cfg(test)]
+    pub(crate) fn of_nothing(run: &RunId) -> Self {
+        Watchers::default().watch(run)
+    }
+
     /// Waits until the run was written since the last call; at once where it already was.
     pub async fn written(&mut self) {
         if self.written.changed().await.is_err() {

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use crate::clock::Timestamp;
+use crate::event::Recorded;
 use crate::id::{ApprovalId, KeyId, RunId, SessionId};
 use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
-use crate::store::{Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError};
+use crate::store::{
+    Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError, Watch,
+};
 
 #[derive(Default)]
 pub(in crate::plugin) struct MemoryStore {
@@ -57,6 +60,14 @@ impl Store for MemoryStore {
 
     async fn expired(&self, _: Timestamp, _: u32) -> Answer<Vec<(RunId, ApprovalId)>> {
         Err(StoreError::Closed)
+    }
+
+    async fn events_after(&self, _: &RunId, _: u64, _: u32) -> Answer<Vec<Recorded>> {
+        Err(StoreError::Closed)
+    }
+
+    fn watch(&self, run: &RunId) -> Watch {
+        Watch::of_nothing(run)
     }
 
     async fn add_key(&self, _: &ApiKey, _: &str) -> Answer<()> {
