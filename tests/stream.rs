@@ -211,19 +211,19 @@ async fn a_client_that_stays_to_a_pause_cancels_nothing() {
     assert_eq!(host.read(&json!({"runId": run_id(&frames)})).await["status"], "PAUSED");
 }
 
-/// 24 MB that nobody reads, far more than any socket holds: the run ends all the same, and the client that
+/// 16 MB that nobody reads, far more than any socket holds: the run ends all the same, and the client that
 /// comes late to its own stream has missed nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_slows_nobody() {
-    let words: Vec<String> = (0..3000).map(|n| format!("{n:08} ").repeat(900)).collect();
+    let words: Vec<String> = (0..100).map(|n| format!("{n:09} ").repeat(16_000)).collect();
     let host = TestHost::with_probe(Teller::new([Telling::default().saying_all(words)])).await;
     let mut lazy = host.stream("go").await;
     let start = lazy.next().await.expect("START");
     let mut other = host.events(&run_id(&[start]), "").await;
     let frames = other.until("STOP").await;
     let late = lazy.rest().await;
-    assert_eq!(late.len(), 3003);
-    assert_eq!(late, frames[1..]);
+    assert_eq!(late.len(), 103);
+    assert!(late == frames[1..], "the same frames");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,11 +47,13 @@ impl Stream {
 
     /// The next block as it came, comments included; none = the stream has ended.
     async fn block(&mut self) -> Option<String> {
+        let mut looked = 0;
         loop {
-            if let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
-                let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
+            if let Some(end) = self.buffer[looked..].windows(2).position(|two| two == b"\n\n") {
+                let block: Vec<u8> = self.buffer.drain(..looked + end + 2).collect();
                 return Some(String::from_utf8(block).expect("UTF-8"));
             }
+            looked = self.buffer.len().saturating_sub(1);
             match self.response.chunk().await {
                 Ok(Some(bytes)) => self.buffer.extend_from_slice(&bytes),
                 Ok(None) | Err(_) => return None,

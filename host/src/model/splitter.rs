@@ -219,7 +219,7 @@ mod tests {
             ("<think>\nhm\n</think>\n\nAnswer", "Answer", "hm"),
             ("<think>\nhm hm\n\nhm</think>\n\n    code\n", "    code", "hm hm\n\nhm"),
             ("<thinking>a</thinking>b<think>c</think>d", "bd", "a\n\nc"),
-            ("<think>a</think> <think>b</think> c <d", "c <d", "a\n\nb"),
+            ("<think>a</think> <think>b</think> c <d", "  c <d", "a\n\nb"),
             ("\n<think>cut off in the mid", "", "cut off in the mid"),
             ("<think></think>\n\nAnswer", "Answer", ""),
             ("Write <think> to start. ", "Write <think> to start. ", ""),
