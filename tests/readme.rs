@@ -75,6 +75,14 @@ async fn the_tour_of_the_readme_does_what_it_says() {
     for (line, expected) in lines.iter().zip(expected) {
         assert!(line.contains(expected), "expected {expected} in {line}");
     }
+    let frames =
+        |word: &str| lines.iter().filter(|line| line.contains(&format!(r#""event":"{word}""#))).count();
+    assert_eq!(
+        (frames("START"), frames("TOOL_END"), frames("STOP")),
+        (1, 2, 2),
+        "the stream, and its end again"
+    );
+    assert!(frames("CONTENT_DELTA") > 4, "word by word: {out}");
     let [.., first, second, notes] = lines[..] else { panic!("{out}") };
     assert_eq!(first, second, "one idempotency key, one run");
     assert!(notes.contains("once") && !notes.contains("never written"), "{notes}");

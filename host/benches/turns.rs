@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use holdfast::agent::{Agent, Options};
+use holdfast::budget::Budget;
 use holdfast::clock::Clock;
 use holdfast::event::NewRun;
 use holdfast::id::{AgentId, Ids, OrgId, SessionId, UserId};
@@ -45,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
         clock: Clock::System,
         ids: ids.clone(),
         queue: QueueSettings::default(),
+        budgets: Arc::default(),
     });
     let sessions: Vec<SessionId> = (0..sessions).map(|_| ids.next()).collect();
     let mut costs = Vec::with_capacity(turns);
@@ -85,6 +87,9 @@ fn message(ids: &Ids, session: &SessionId) -> anyhow::Result<NewRun> {
             tools: Vec::new(),
             approval: Vec::new(),
             vision: None,
+            self_approval: true,
+            budget: Budget::default(),
+            version: 0,
             options: Options::default(),
         },
         input: "q".repeat(200),

@@ -66,6 +66,10 @@
 //!    version they follow. Whoever loses that race stops: somebody else owns the run.
 //! 5. The handler loads the run, which is folding its events, and answers with `http/run_response.rs`.
 //!
+//! `…/stream` is the same with another way of waiting: `http/stream/follow.rs` reads the journal, and behind
+//! its end the reply under way (`runner/live.rs`), and `http/stream/frame.rs` says what callers see of each
+//! event, as a function of the journal alone. That somebody streams makes the runner ask the model to.
+//!
 //! `continue` is the same with [`runner::Runner::decide`] as its start: load, decide, save, drive. A process
 //! that starts takes up what the store says is RUNNING (`runner/recovery.rs`).
 

@@ -167,6 +167,11 @@ impl Runner {
 
     fn spawn(&self, run: Run, present: Present) {
         let runner = self.clone();
-        self.tasks.spawn(async move { runner.drive(run, present).await });
+        // Now, not in the task: whoever wants the run streamed may leave before that begins.
+        let seat = self.live.enter_to_drive(&run.spec().id);
+        self.tasks.spawn(async move {
+            let _seat = seat;
+            runner.drive(run, present).await;
+        });
     }
 }

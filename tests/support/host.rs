@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::guests::guest;
+use super::sse::Stream;
 
 /// The bootstrap token of every test host.
 pub(crate) const ADMIN: &str = "the-test-hosts-admin-token";
@@ -172,6 +173,19 @@ impl TestHost {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request(reqwest::Method::GET, path)).await
+    }
+
+    /// Starts `agent` and streams it.
+    pub(crate) async fn stream(&self, message: &str) -> Stream {
+        let request = self.request(reqwest::Method::POST, "/api/agents/agent/runs/stream");
+        Stream::open(request.json(&serde_json::json!({"message": message}))).await
+    }
+
+    /// Follows a run from behind a frame; "" = from its start.
+    pub(crate) async fn events(&self, run: &str, after: &str) -> Stream {
+        let query = if after.is_empty() { String::new() } else { format!("?after={after}") };
+        let path = format!("/api/agents/agent/runs/{run}/events{query}");
+        Stream::open(self.request(reqwest::Method::GET, &path)).await
     }
 
     /// A request with the admin's token, to be changed before it is sent.

@@ -9,6 +9,8 @@ pub(crate) mod people;
 pub(crate) mod process;
 pub(crate) mod script;
 pub(crate) mod server;
+pub(crate) mod sse;
+pub(crate) mod teller;
 
 pub(crate) use self::caller::Caller;
 pub(crate) use self::host::{Answer, TestHost};

@@ -110,3 +110,34 @@ pub(crate) fn error(status: u16, message: &str) -> Response {
     let status = StatusCode::from_u16(status).expect("a status");
     (status, Json(json!({"error": {"message": message, "type": "error"}}))).into_response()
 }
+
+/// A line of a streamed completion with a piece of its text.
+pub(crate) fn delta(text: &str) -> String {
+    line(&json!({"content": text}), None)
+}
+
+/// A line of a streamed completion.
+pub(crate) fn line(delta: &Value, finish_reason: Option<&str>) -> String {
+    let choice = json!({"index": 0, "delta": delta, "finish_reason": finish_reason});
+    format!("data: {}\n\n", json!({"model": "m1", "choices": [choice]}))
+}
+
+/// The last lines of a streamed completion.
+pub(crate) fn stop(finish_reason: &str) -> String {
+    let usage = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15});
+    let usage = json!({"model": "m1", "choices": [], "usage": usage});
+    format!("{}data: {usage}\n\ndata: [DONE]\n\n", line(&json!({}), Some(finish_reason)))
+}
+
+/// A body whose lines a test sends; an error breaks the connection.
+pub(crate) type Lines = tokio::sync::mpsc::UnboundedReceiver<std::io::Result<String>>;
+
+pub(crate) fn sse_body(lines: Lines) -> Response {
+    let body = futures_util::stream::unfold(lines, |mut lines| async { Some((lines.recv().await?, lines)) });
+    ([("content-type", "text/event-stream")], axum::body::Body::from_stream(body)).into_response()
+}
+
+/// A streamed completion, sent at once.
+pub(crate) fn sse_text(text: &str) -> Response {
+    ([("content-type", "text/event-stream")], text.to_owned()).into_response()
+}

@@ -7,17 +7,26 @@ use std::sync::{Arc, Mutex};
 use holdfast::model::{Model, ModelError, Request};
 use holdfast::session::{Message, Reply};
 use holdfast::tool::ToolCall;
+use tokio::sync::Semaphore;
 
 #[derive(Default)]
 pub(crate) struct Script {
     turns: Vec<Reply>,
     requests: Mutex<VecDeque<Request>>,
+    /// Each reply takes a permit first.
+    gate: Option<Arc<Semaphore>>,
 }
 
 impl Script {
     /// The n-th reply after a user's message is the n-th of `turns`; the last one repeats.
     pub(crate) fn new(turns: impl IntoIterator<Item = Reply>) -> Arc<Self> {
         Arc::new(Self { turns: turns.into_iter().collect(), ..Self::default() })
+    }
+
+    /// Replies wait for the gate's permits.
+    pub(crate) fn gated(turns: impl IntoIterator<Item = Reply>, gate: &Arc<Semaphore>) -> Arc<Self> {
+        let turns = turns.into_iter().collect();
+        Arc::new(Self { turns, gate: Some(Arc::clone(gate)), ..Self::default() })
     }
 
     /// The requests so far, oldest first.
@@ -30,6 +39,9 @@ impl Script {
 impl Model for Script {
     async fn reply(&self, request: &Request) -> Result<Reply, ModelError> {
         self.requests.lock().expect("no test panics in here").push_back(request.clone());
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.expect("the gate is never closed").forget();
+        }
         let replied = request
             .messages
             .iter()

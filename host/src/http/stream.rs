@@ -66,7 +66,7 @@ pub(super) struct EventsParams {
 /// Frames, in this order: `START` `{runId, sessionId}`; `REASONING_DELTA` and `CONTENT_DELTA` as the model
 /// writes them; `TOOL_START` `{id, name, toolName, arguments, input}`, `TOOL_END` `{id, name, result, output,
 /// durationMs}` or `TOOL_ERROR` `{id, name, error}`; `CONTENT_DONE` behind the final answer;
-/// `FOLLOWUP_SUGGESTION` (a JSON array) when asked for; `METRICS`; `STOP` with the whole RunResponse. A run
+/// `FOLLOWUP_SUGGESTION` (a JSON array) when asked for; `METRICS`; `STOP` with the whole `RunResponse`. A run
 /// that fails ends with `ERROR`, `CONTENT_DONE`, `STOP`; a cancelled one with `CANCELLED` in place of `STOP`;
 /// a paused one with `PAUSED` (the required action), behind which `…/continue/stream` or `…/events` go on.
 /// `CONTENT_DISCARDED` says that the server stopped while the model was answering: drop the text since the

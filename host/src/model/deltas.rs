@@ -18,7 +18,7 @@ pub struct Piece {
 
 /// Takes the pieces of a reply from a [`Model`](super::Model) that streams.
 ///
-/// What is shown, put together, is what the reply says: [`thinking`](super::thinking)'s clean-up happens
+/// What is shown, put together, is what the reply says: the clean-up of `thinking` happens
 /// before anything is shown.
 pub struct Deltas {
     clock: Clock,

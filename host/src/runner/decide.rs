@@ -85,8 +85,18 @@ impl Runner {
         self.settled(id).await?.ok_or(DecideError::NoSuchRun)
     }
 
-    /// The same without waiting for what follows.
+    /// The same without waiting for what follows. A caller that leaves meanwhile changes nothing.
     pub async fn decide_at_once(&self, id: &RunId, request: DecideRequest) -> Result<(), DecideError> {
+        let (runner, id) = (self.clone(), id.clone());
+        let decided = self.tasks.spawn(async move { runner.take_decision(&id, &request).await });
+        match decided.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_cancelled) => Err(DecideError::Draining),
+        }
+    }
+
+    async fn take_decision(&self, id: &RunId, request: &DecideRequest) -> Result<(), DecideError> {
         if self.is_draining() {
             return Err(DecideError::Draining);
         }
@@ -100,8 +110,8 @@ impl Runner {
         let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
         let Some(targets) = targets(&run, &request.targets)? else { return Ok(()) };
         loop {
-            let decisions = self.to_record(&run, &targets, &request).await?;
-            if decisions.is_empty() || self.record(run, decisions, &request).await? {
+            let decisions = self.to_record(&run, &targets, request).await?;
+            if decisions.is_empty() || self.record(run, decisions, request).await? {
                 return Ok(());
             }
             run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;

@@ -45,7 +45,6 @@ impl Runner {
     /// Drives the run until it waits for humans, has ended, was cancelled, or the server stops.
     pub(super) async fn drive(self, mut run: Run, present: Present) {
         let id = run.spec().id.clone();
-        let _seat = self.live.enter_to_drive(&id);
         let span = tracing::info_span!("run", run.id = %id, agent.id = %run.spec().agent.id);
         async {
             let remaining = run.spec().agent.options.timeout_ms.saturating_sub(run.times().active_ms);

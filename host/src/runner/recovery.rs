@@ -3,11 +3,16 @@
 
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
+
 use super::Runner;
 use crate::id::{RunId, UserId};
 use crate::run::RunStatus;
 use crate::store::{CLAIM_AGE, StoreError};
 use crate::tool::{Decided, Decision};
+
+/// Runs whose journals are read at once when a process starts.
+const TAKEN_UP_AT_ONCE: usize = 64;
 
 /// How often expired approvals are looked for.
 const EXPIRY_EVERY: Duration = Duration::from_secs(5);
@@ -21,23 +26,29 @@ impl Runner {
     pub async fn recover(&self) -> Result<usize, StoreError> {
         let runs = self.store.running().await?;
         let found = runs.len();
-        for id in runs {
-            let present = self.presence.enter(&id);
-            // A run whose journal cannot be read must not keep the others from going on.
-            let mut run = match self.store.load(&id).await {
-                Ok(Some(run)) => run,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, run.id = %id, "cannot take up a run");
-                    continue;
-                }
-            };
-            if run.claim(self.clock.now()).is_ok() {
-                self.store.save(&mut run).await?;
-                self.spawn(run, present);
-            }
+        let mut taken_up = stream::iter(runs).map(|id| self.take_up(id)).buffer_unordered(TAKEN_UP_AT_ONCE);
+        while let Some(result) = taken_up.next().await {
+            result?;
         }
         Ok(found)
+    }
+
+    async fn take_up(&self, id: RunId) -> Result<(), StoreError> {
+        let present = self.presence.enter(&id);
+        // A run whose journal cannot be read must not keep the others from going on.
+        let mut run = match self.store.load(&id).await {
+            Ok(Some(run)) => run,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, run.id = %id, "cannot take up a run");
+                return Ok(());
+            }
+        };
+        if run.claim(self.clock.now()).is_ok() {
+            self.store.save(&mut run).await?;
+            self.spawn(run, present);
+        }
+        Ok(())
     }
 
     /// Expires approvals, and forgets idempotency keys, until the server stops.

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::event::{Failure, FailureKind, NewRun};
 use crate::id::{AgentId, Ids};
 use crate::key::{Role, Token};
-use crate::session::{Media, Owner, Reply, Tokens};
+use crate::session::{Chunk, ChunkOf, Media, Owner, Reply, Tokens};
 use crate::tool::{
     Decided, Decision, EditedArguments, Fingerprint, OutcomeKind, PendingApproval, ToolCall, ToolName,
     ToolOutcome, Usage,
@@ -233,6 +233,33 @@ async fn every_kind_of_event_survives() {
         }
         assert_eq!(seen.len(), 11, "a new kind of event belongs in one of these runs: {seen:?}");
         assert!(store.load(&RunId::from("unknown")).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_journal_is_read_in_batches_and_watched() {
+    for home in homes() {
+        let store = home.open().await;
+        let mut run = home.created(&store).await;
+        let id = run.spec().id.clone();
+        let mut watch = store.watch(&id);
+        let partial = Reply {
+            chunks: vec![Chunk { of: ChunkOf::Content, bytes: 4, at: home.now() }],
+            ..answer("Half")
+        };
+        let failure = Failure { kind: FailureKind::ModelError, message: "it broke off".to_owned() };
+        run.reply_broken(partial.clone(), failure, home.now()).unwrap();
+        let written = run.unsaved().to_vec();
+        store.save(&mut run).await.unwrap();
+        watch.written().await;
+        assert_eq!(store.events_after(&id, 1, 10).await.unwrap(), written);
+        assert_eq!(store.events_after(&id, 1, 1).await.unwrap(), written[..1]);
+        assert_eq!(store.events_after(&id, 2, 10).await.unwrap(), written[1..]);
+        assert_eq!(store.events_after(&id, 0, 10).await.unwrap().len(), 3);
+        for (id, seq) in [(&id, 3), (&RunId::from("unknown"), 0)] {
+            assert_eq!(store.events_after(id, seq, 10).await.unwrap(), []);
+        }
+        assert_same(&store.load(&id).await.unwrap().unwrap(), &run);
     }
 }
 

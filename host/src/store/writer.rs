@@ -118,7 +118,9 @@ impl<D: Dialect> Writer<D> {
             self.connection = None;
         }
         // A refused write has changed nothing: its watchers look once in vain.
-        runs.iter().for_each(|run| self.watchers.tell(run));
+        for run in &runs {
+            self.watchers.tell(run);
+        }
         let failed = || failure.clone().map(StoreError::database);
         for write in settled {
             (write.tell)(failed());

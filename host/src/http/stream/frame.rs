@@ -12,7 +12,7 @@ use crate::http::run_response::{RunResponse, model};
 use crate::id::CallId;
 use crate::model::Piece;
 use crate::run::{CallRecord, CallState, DamagedJournal, Run};
-use crate::session::{ChunkOf, Reply};
+use crate::session::{ChunkOf, Reply, Tokens};
 use crate::tool::ToolOutcome;
 
 /// One frame of a stream.
@@ -51,7 +51,7 @@ pub(super) enum Word {
 pub(super) struct Line<'a> {
     event: Word,
     /// Plain text of `REASONING_DELTA`, `CONTENT_DELTA` and `ERROR`; empty of `CONTENT_DONE`; JSON text of all
-    /// others: the whole RunResponse of `STOP` and `CANCELLED`, the required action of `PAUSED`,
+    /// others: the whole `RunResponse` of `STOP` and `CANCELLED`, the required action of `PAUSED`,
     /// `{"reason"}` of `CONTENT_DISCARDED`.
     data: &'a str,
     /// Epoch milliseconds: when it happened, not when it was sent.
@@ -102,13 +102,11 @@ impl Told {
 
     /// Takes in the next event without a word.
     pub(super) fn follow(&mut self, recorded: &Recorded) -> Result<(), DamagedJournal> {
-        match &mut self.run {
-            Some(run) => run.follow(recorded),
-            None => {
-                self.run = Some(Run::replay([recorded.clone()])?);
-                Ok(())
-            }
+        if let Some(run) = &mut self.run {
+            return run.follow(recorded);
         }
+        self.run = Some(Run::replay([recorded.clone()])?);
+        Ok(())
     }
 
     /// Takes in the next event, and says what callers see of it.
@@ -267,18 +265,29 @@ fn tool_end(CallRecord { call, .. }: &CallRecord, outcome: &ToolOutcome, ms: u64
 }
 
 fn metrics(run: &Run) -> String {
-    let tokens = run.tokens();
-    let mut data = json!({
-        "inputTokens": tokens.input,
-        "outputTokens": tokens.output,
-        "totalTokens": tokens.input.zip(tokens.output).map(|(input, output)| input.saturating_add(output)),
-        "llmCalls": run.model_calls(),
-        "model": model(run),
-    });
-    if let Some(reasoning) = tokens.reasoning {
-        data["reasoningTokens"] = json!(reasoning);
-    }
-    data.to_string()
+    let Tokens { input, output, reasoning } = run.tokens();
+    let figures = Figures {
+        input_tokens: input,
+        output_tokens: output,
+        reasoning_tokens: reasoning,
+        total_tokens: input.zip(output).map(|(input, output)| input.saturating_add(output)),
+        llm_calls: run.model_calls(),
+        model: model(run),
+    };
+    json!(figures).to_string()
+}
+
+/// Null = unknown.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Figures {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_tokens: Option<u64>,
+    total_tokens: Option<u64>,
+    llm_calls: u32,
+    model: String,
 }
 
 fn whole(run: &Run) -> String {
