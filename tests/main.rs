@@ -25,6 +25,7 @@ mod events_replay;
 mod history_window;
 mod idempotency;
 mod keys_and_roles;
+mod kill_points;
 mod limits_end_runs;
 mod load_refusals;
 mod models_over_http;

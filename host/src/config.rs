@@ -20,6 +20,7 @@ use crate::http::{HttpLimits, RateLimit};
 use crate::model::{Provider, default_key_env};
 use crate::plugin::PluginSettings;
 use crate::runner::QueueSettings;
+use crate::store::KillPoint;
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Config {
     pub background: QueueSettings,
     /// How long runs may go on after SIGTERM.
     pub shutdown_grace: Duration,
+    /// Where a test has this process killed; none in release builds.
+    pub kill_point: Option<KillPoint>,
 }
 
 /// The settings that a command line can give.
@@ -135,6 +138,7 @@ impl Config {
             budgets: parsed.budgets,
             background: parsed.background,
             shutdown_grace: Duration::from_millis(parsed.shutdown_grace_ms),
+            kill_point: kill_point(),
         })
     }
 }
@@ -153,6 +157,11 @@ fn admin_token() -> Result<Option<String>, ConfigError> {
         Some(token) if token.len() < 16 => Err(ConfigError::WeakToken),
         token => Ok(token),
     }
+}
+
+/// `HOLDFAST_TEST_KILL` of debug builds: `before:N` or `after:N`, of the events that this process writes.
+fn kill_point() -> Option<KillPoint> {
+    if cfg!(debug_assertions) { variable("HOLDFAST_TEST_KILL")?.parse().ok() } else { None }
 }
 
 /// The log filter: `HOLDFAST_LOG`, in the words of `RUST_LOG` (`info`, `holdfast=debug`, …).

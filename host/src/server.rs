@@ -41,7 +41,9 @@ impl Server {
 
     /// With parts of the caller's choice: for tests.
     pub async fn open_with(config: &Config, models: Models, clock: Clock, ids: Ids) -> anyhow::Result<Self> {
-        let store = store::open(&config.database).await.context("cannot open the database")?;
+        let store = store::open_with(&config.database, config.kill_point)
+            .await
+            .context("cannot open the database")?;
         refuse_open_door(config, store.as_ref()).await?;
         for agent in &config.agents {
             models.check(&agent.model).with_context(|| format!("agent `{}`", agent.id))?;

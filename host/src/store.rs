@@ -25,6 +25,7 @@ mod claims;
 mod dialect;
 mod history;
 mod keys;
+mod kill;
 mod kv;
 mod lists;
 mod queue;
@@ -44,6 +45,7 @@ pub use agents::{AgentChange, AgentWrite, AgentWritten, StoredAgent};
 pub use approvals::{ApprovalFilter, ApprovalRow};
 pub use audit::{AuditFilter, AuditRow};
 pub use history::HistoryWindow;
+pub use kill::KillPoint;
 pub use lists::{Listed, PendingSummary, Range, RunFilter, RunSummary};
 pub use queue::{Caps, Lane, QueueState, Terms};
 pub use sessions::{Deletion, Exchange, SessionFilter};
@@ -335,9 +337,15 @@ impl StoreError {
 /// Opens a database, makes it if there is none, and brings its schema up to date. It belongs to this
 /// process until the store is closed or, a moment later, dropped.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    open_with(url, None).await
+}
+
+/// The same, for a process that is to be killed at a place in its journal.
+pub async fn open_with(url: &str, kill: Option<KillPoint>) -> Result<Arc<dyn Store>, StoreError> {
     let place = place(url)?;
     let lock = place.lock().await?;
-    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Owner, Some(lock)).await?;
+    let store =
+        SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Owner, Some(lock), kill).await?;
     Ok(Arc::new(store))
 }
 
@@ -346,7 +354,7 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
 pub async fn open_shared(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     let place = place(url)?;
     let lock = place.try_lock()?;
-    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Keys, lock).await?;
+    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Keys, lock, None).await?;
     Ok(Arc::new(store))
 }
 

@@ -23,6 +23,11 @@ pub(crate) struct Process {
 impl Process {
     /// `holdfast serve` with these plugins and this configuration file.
     pub(crate) async fn start(plugins: &[&str], config: &str) -> Self {
+        Self::start_with(plugins, config, &[]).await
+    }
+
+    /// The same, with variables that hold until the first restart.
+    pub(crate) async fn start_with(plugins: &[&str], config: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("plugins")).expect("a folder for plugins");
         for id in plugins {
@@ -35,12 +40,13 @@ impl Process {
         );
         std::fs::write(folder.path().join("holdfast.toml"), text).expect("a configuration file");
         let mut process = Self { url: String::new(), folder, server: None, client: reqwest::Client::new() };
-        process.launch().await;
+        process.launch(environment).await;
         process
     }
 
-    async fn launch(&mut self) {
-        let server = Server::launch(self.folder.path(), &["serve"], &[("HOLDFAST_ADMIN_TOKEN", ADMIN)]).await;
+    async fn launch(&mut self, environment: &[(&str, &str)]) {
+        let environment = [environment, &[("HOLDFAST_ADMIN_TOKEN", ADMIN)]].concat();
+        let server = Server::launch(self.folder.path(), &["serve"], &environment).await;
         self.url.clone_from(&server.url);
         self.server = Some(server);
     }
@@ -62,7 +68,7 @@ impl Process {
 
     pub(crate) async fn restart(&mut self) {
         self.kill().await;
-        self.launch().await;
+        self.launch(&[]).await;
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {

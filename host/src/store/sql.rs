@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::dialect::{ConnectOptions, Dialect, Sql};
+use super::kill::KillPoint;
 use super::kv::Put;
 use super::row::{OriginRow, RunChange};
 use super::watch::{Watch, Watchers};
@@ -60,6 +61,7 @@ impl<D: Dialect> SqlStore<D> {
         readers: ConnectOptions<D>,
         access: Access,
         lock: Option<File>,
+        kill: Option<KillPoint>,
     ) -> Result<Self, StoreError> {
         let mut connection = writer.connect().await?;
         match compare_schema::<D>(&mut connection).await? {
@@ -77,7 +79,8 @@ impl<D: Dialect> SqlStore<D> {
         let owned = lock.filter(|_| access == Access::Owner);
         let (queue, queued) = mpsc::channel(writer::MOST);
         let watchers = Watchers::default();
-        let task = Writer::<D>::new(writer, connection, queued, owned).telling(watchers.clone());
+        let task =
+            Writer::<D>::new(writer, connection, queued, owned).telling(watchers.clone()).dying_at(kill);
         let task = tokio::spawn(task.run());
         Ok(Self {
             readers: PoolOptions::new().max_connections(READERS).connect_lazy_with(readers),

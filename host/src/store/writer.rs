@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, oneshot};
 
 use super::dialect::{ConnectOptions, Dialect, Sql};
+use super::kill::{Countdown, KillPoint};
 use super::kv::Put;
 use super::row::{OriginRow, RunChange};
 use super::watch::Watchers;
@@ -75,6 +76,7 @@ pub(super) struct Writer<D: Dialect> {
     queue: mpsc::Receiver<Write>,
     /// Told of runs that were written.
     watchers: Watchers,
+    countdown: Countdown,
     /// Given back when the last write is done, not before.
     _owned: Option<File>,
 }
@@ -87,11 +89,16 @@ impl<D: Dialect> Writer<D> {
         owned: Option<File>,
     ) -> Self {
         let watchers = Watchers::default();
-        Self { options, connection: Some(connection), queue, watchers, _owned: owned }
+        let countdown = Countdown::default();
+        Self { options, connection: Some(connection), queue, watchers, countdown, _owned: owned }
     }
 
     pub(super) fn telling(self, watchers: Watchers) -> Self {
         Self { watchers, ..self }
+    }
+
+    pub(super) fn dying_at(self, point: Option<KillPoint>) -> Self {
+        Self { countdown: Countdown::to(point), ..self }
     }
 
     /// Works until the store is closed or dropped and everything queued is written.
@@ -112,11 +119,13 @@ impl<D: Dialect> Writer<D> {
     async fn commit(&mut self, mut batch: VecDeque<Write>) {
         let mut settled = Vec::with_capacity(batch.len());
         let runs: Vec<RunId> = batch.iter().filter_map(Write::run).cloned().collect();
+        self.countdown.before(batch.iter().map(Write::events).sum());
         let failure = self.transaction(&mut batch, &mut settled).await.err().map(Arc::new);
         if failure.is_some() {
             // Closing it rolls back what it had begun.
             self.connection = None;
         }
+        self.countdown.after();
         // A refused write has changed nothing: its watchers look once in vain.
         for run in &runs {
             self.watchers.tell(run);
@@ -172,6 +181,14 @@ async fn begun<D: Dialect>(mut connection: D::Connection) -> Result<D::Connectio
 }
 
 impl Write {
+    /// How many events it writes.
+    fn events(&self) -> u64 {
+        if let Self::Create(_, change, ..) | Self::Save(change, ..) = self {
+            return change.events.len() as u64;
+        }
+        0
+    }
+
     /// The run whose journal grows by it.
     fn run(&self) -> Option<&RunId> {
         if let Self::Create(_, change, ..) | Self::Save(change, ..) = self {

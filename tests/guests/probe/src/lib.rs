@@ -60,6 +60,16 @@ fn slow(_: &Context, args: Slow) -> Result<Output, Failure> {
     increment(&format!("{}.finished", args.key))
 }
 
+/// Counts each idempotency key once, as a system that deduplicates would.
+fn effect_once(context: &Context, args: Key) -> Result<Output, Failure> {
+    let seen = format!("{}.keys.{}", args.key, context.idempotency_key);
+    match kv::put(Scope::Plugin, &seen, &context.attempt, kv::Expect::Absent) {
+        Ok(_) => increment(&args.key),
+        Err(kv::Error::Conflict(_)) => count(context, args),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Sleeps at its first attempt only, and says whether the key of the second is the same.
 fn slow_idempotent(context: &Context, args: Slow) -> Result<Output, Failure> {
     let key = format!("{}.key", args.key);
@@ -93,7 +103,7 @@ fn answer(count: u64) -> Result<Output, Failure> {
 holdfast_plugin::export! {
     Tool::new("effect", "Counts the key up; asks first.", effect).requires_approval().returns::<Count>(),
     Tool::new("effect_ungated", "Counts the key up.", effect).returns::<Count>(),
-    Tool::new("idempotent_effect", "Counts the key up and says it is safe to repeat.", effect)
+    Tool::new("idempotent_effect", "Counts the key up, once for each call however often it is tried.", effect_once)
         .idempotent()
         .returns::<Count>(),
     Tool::new("count", "Reads the key's count.", count).read_only().returns::<Count>(),
