@@ -18,6 +18,7 @@ mod bad_requests;
 mod budgets;
 mod calls_are_checked;
 mod cancel_closes_the_pause;
+mod cancel_latency;
 mod deny;
 mod drain;
 mod edited_arguments_are_recorded;
