@@ -105,7 +105,7 @@ fn admission() -> Admission {
         lane: Lane::Direct,
         on_busy: OnBusy::Enqueue,
         on_paused: OnPaused::Reject,
-        by: UserId::from("ann"),
+        by: UserId::from("ann").into(),
     }
 }
 

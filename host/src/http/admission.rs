@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::extract::{IdempotencyKey, QueryParams};
 use super::problem::Problem;
+use crate::audit::Actor;
 use crate::key::Principal;
 use crate::runner::{Admission, OnBusy, OnPaused};
 use crate::store::Lane;
@@ -42,7 +43,7 @@ impl AdmissionParams {
                 OnPausedWord::Reject => OnPaused::Reject,
                 OnPausedWord::Supersede => OnPaused::Supersede,
             },
-            by: caller.owner.user.clone(),
+            by: Actor::from(caller),
         }
     }
 }

@@ -27,7 +27,8 @@ use super::admission::{AdmissionParams, AdmissionQuery};
 use super::extract::{Caller, IdempotencyKey, JsonBody, QueryParams};
 use super::problem::{Problem, ProblemDocument};
 use super::runs::{ContinueRequest, RunRequest};
-use crate::id::{AgentId, RunId, UserId};
+use crate::audit::Actor;
+use crate::id::{AgentId, RunId};
 use crate::run::{Run, RunStatus};
 use crate::runner::{DecideRequest, Targets};
 use crate::store::Lane;
@@ -110,7 +111,7 @@ pub(super) async fn run(
     }
     let from = From::After(Cursor::default());
     let follower = Follower::new(&app.runner, &app.store, id.clone(), seat, from).until_rest();
-    Ok(respond(params.watch(&app, follower, id, principal.owner.user)))
+    Ok(respond(params.watch(&app, follower, id, Actor::from(&principal))))
 }
 
 /// Decides pending calls and streams what follows, until the run pauses or ends.
@@ -144,12 +145,13 @@ pub(super) async fn resume(
     body: JsonBody<ContinueRequest>,
 ) -> Result<Response, Problem> {
     let run = app.run_to_decide(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    let (id, by) = (run.spec().id.clone(), principal.owner.user.clone());
+    let id = run.spec().id.clone();
     let claim = key.claim(&app, &principal, &body.bytes);
     let targets = body.value.into_targets()?;
     let from = first_decision(&run, &targets);
     let seat = app.runner.follow(&id, true);
-    let request = DecideRequest { targets, by: by.clone(), key: principal.key, claim };
+    let by = Actor::from(&principal);
+    let request = DecideRequest { targets, by: by.user.clone(), key: by.key.clone(), claim };
     app.runner.decide_at_once(&id, request).await?;
     let follower = Follower::new(&app.runner, &app.store, id.clone(), seat, from).until_rest();
     Ok(respond(params.watch(&app, follower, id, by)))
@@ -194,7 +196,7 @@ pub(super) async fn events(
 
 impl StreamParams {
     /// Cancels the run when the client leaves, if it asks for that.
-    fn watch(&self, app: &App, follower: Follower, run: RunId, by: UserId) -> Follower {
+    fn watch(&self, app: &App, follower: Follower, run: RunId, by: Actor) -> Follower {
         if self.on_disconnect != Some(OnDisconnect::Cancel) {
             return follower;
         }
@@ -202,7 +204,7 @@ impl StreamParams {
         let runner = app.runner.clone();
         tokio::spawn(async move {
             if completed.await.is_err()
-                && let Err(error) = runner.cancel(&run, &by).await
+                && let Err(error) = runner.cancel(&run, by).await
             {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(error, run.id = %run, "a run whose client left could not be cancelled");

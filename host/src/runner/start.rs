@@ -5,8 +5,9 @@
 
 use super::Runner;
 use super::presence::Present;
+use crate::audit::Actor;
 use crate::event::NewRun;
-use crate::id::{RunId, UserId};
+use crate::id::RunId;
 use crate::run::{InvalidTransition, Run, RunStatus};
 use crate::store::{Creation, KeyClaim, Lane, StoreError, Terms};
 
@@ -19,7 +20,7 @@ pub struct Admission {
     pub on_busy: OnBusy,
     pub on_paused: OnPaused,
     /// Who asks.
-    pub by: UserId,
+    pub by: Actor,
 }
 
 /// When another run of the session is under way.
@@ -151,7 +152,7 @@ impl Runner {
     }
 
     /// Cancels the run if it is still paused.
-    async fn supersede(&self, id: &RunId, by: &UserId) -> Result<(), StoreError> {
+    async fn supersede(&self, id: &RunId, by: &Actor) -> Result<(), StoreError> {
         self.change(id, |run| match run.status() {
             RunStatus::Paused { .. } => run.cancel(by.clone(), self.clock.now()),
             status => Err(InvalidTransition::WrongStatus { status: status.word() }),
