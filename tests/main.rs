@@ -9,4 +9,4 @@ mod readme;
 // slice B
 // slice C
 // slice D
-// slice E
+mod structured_output;

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::id::AgentId;
 use crate::tool::{Approval, ToolName, ToolSpec};
@@ -41,6 +42,9 @@ pub struct Options {
     pub timeout_ms: u64,
     /// How long a human has to decide, in milliseconds.
     pub approval_expiry_ms: u64,
+    /// JSON Schema of the final answer, checked; none = the answer is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_schema: Option<Value>,
 }
 
 impl Default for Options {
@@ -52,6 +56,7 @@ impl Default for Options {
             max_steps: 20,
             timeout_ms: 600_000,
             approval_expiry_ms: 24 * 3_600_000,
+            response_schema: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! a run is driven (`runner/drive.rs`), in a task of its own, so that a client that leaves stops nothing.
 //! Who may do what is checked before, in `http`.
 
+mod answer;
 mod decide;
 mod drive;
 mod presence;

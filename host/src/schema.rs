@@ -39,6 +39,8 @@ pub enum SchemaError {
     TooBig(usize),
     #[error("is not JSON: {0}")]
     NotJson(#[from] serde_json::Error),
+    #[error("must be a JSON object")]
+    NotASchema,
     #[error("must be an object with `\"type\": \"object\"` at its top")]
     NotAnObject,
     #[error(
@@ -73,13 +75,18 @@ impl Schema {
         Ok(schema)
     }
 
+    /// A schema of a run's answer, as the caller or the configuration gave it.
+    pub(crate) fn of_answer(schema: &Value) -> Result<Self, SchemaError> {
+        Self::of_output(&schema.to_string(), &mut PatternBudget::default())
+    }
+
     pub(crate) fn of_output(text: &str, budget: &mut PatternBudget) -> Result<Self, SchemaError> {
         if text.len() > MAX_BYTES {
             return Err(SchemaError::TooBig(text.len()));
         }
         let value: Value = serde_json::from_str(text)?;
         let Value::Object(_) = &value else {
-            return Err(SchemaError::NotAnObject);
+            return Err(SchemaError::NotASchema);
         };
         let size = Expansion::new(&value).size(&value)?;
         if size.nodes > MAX_NODES || size.depth > MAX_DEPTH {

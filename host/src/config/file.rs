@@ -14,6 +14,7 @@ use crate::agent::{Agent, ApprovalRule, ModelName, Options, Policy, ToolPattern}
 use crate::http::{HttpLimits, MediaLimits};
 use crate::id::AgentId;
 use crate::plugin::PluginSettings;
+use crate::schema::Schema;
 
 /// A checked configuration file.
 pub(super) struct File {
@@ -91,6 +92,7 @@ struct AgentTable {
     max_steps: Option<u32>,
     timeout_ms: Option<u64>,
     approval_expiry_ms: Option<u64>,
+    response_schema: Option<serde_json::Value>,
 }
 
 impl File {
@@ -102,7 +104,7 @@ impl File {
         for spanned in table.agents {
             let line = text.get(..spanned.span().start).unwrap_or_default().lines().count().max(1);
             let agent =
-                spanned.into_inner().into_agent().map_err(|message| format!("line {line}: {message}"))?;
+                checked_agent(spanned.into_inner()).map_err(|message| format!("line {line}: {message}"))?;
             if agents.iter().any(|other| other.id == agent.id) {
                 return Err(format!("line {line}: there is another agent with the id `{}`", agent.id));
             }
@@ -157,6 +159,7 @@ impl AgentTable {
                 1..=31_536_000_000,
             )?
             .unwrap_or(default.approval_expiry_ms),
+            response_schema: None,
         };
         Ok(Agent {
             name: self.name.unwrap_or_else(|| self.id.clone()),
@@ -170,6 +173,27 @@ impl AgentTable {
             options,
         })
     }
+}
+
+fn checked_agent(mut table: AgentTable) -> Result<Agent, String> {
+    let schema = table.response_schema.take();
+    let mut agent = table.into_agent()?;
+    agent.options.response_schema =
+        schema.map(|given| response_schema(agent.id.as_str(), given)).transpose()?;
+    Ok(agent)
+}
+
+/// An inline table, or the schema's JSON text.
+fn response_schema(agent: &str, given: serde_json::Value) -> Result<serde_json::Value, String> {
+    let refused = |error: String| format!("response_schema of agent `{agent}` {error}");
+    let schema = match given {
+        serde_json::Value::String(text) => {
+            serde_json::from_str(&text).map_err(|error| refused(format!("is not JSON: {error}")))?
+        }
+        table => table,
+    };
+    Schema::of_answer(&schema).map_err(|error| refused(error.to_string()))?;
+    Ok(schema)
 }
 
 fn within<T: PartialOrd + std::fmt::Display>(

@@ -41,6 +41,10 @@ struct Metadata {
     /// What humans have to decide, when PAUSED.
     #[serde(skip_serializing_if = "Option::is_none")]
     required_actions: Option<Vec<RequiredAction>>,
+    /// The answer as a value, when `options.responseSchema` asked for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object)]
+    structured: Option<serde_json::Value>,
     /// Next questions, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     followups: Option<Vec<String>>,
@@ -199,6 +203,7 @@ fn metadata(run: &Run) -> Metadata {
             total_tokens: tokens.input.zip(tokens.output).map(|(input, output)| input + output),
         },
         message,
+        structured: run.structured(),
         required_action: actions.first().cloned(),
         required_actions: (!actions.is_empty()).then_some(actions),
         follow_up_suggestions: followups.as_ref().map(|followups| json!(followups).to_string()),
