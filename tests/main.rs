@@ -44,5 +44,6 @@ mod sessions_api;
 mod sessions_remember;
 mod stream;
 mod stream_provider;
+mod structured_output;
 mod two_gated_calls_in_one_turn;
 // slice E

@@ -7,8 +7,8 @@ use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
 use super::Grants;
 use super::load::LoadError;
-use super::log::escaped;
 use super::wasi;
+use crate::escape::escaped;
 
 /// The interface version this host serves.
 const PACKAGE: &str = "holdfast:plugin/";
