@@ -4,11 +4,21 @@
 mod support;
 
 mod approve_once;
+mod bad_requests;
 mod cancel_closes_the_pause;
+mod catalog;
+mod config_errors;
+mod demo_tour;
+mod deny;
 mod edited_arguments_are_recorded;
+mod keys_and_roles;
+mod load_refusals;
+mod models_over_http;
+mod openapi;
 mod pause_survives_kill;
 mod readme;
 mod reject_returns_control;
+mod sandbox_limits;
 mod two_gated_calls_in_one_turn;
 // slice A
 // slice B

@@ -1,5 +1,6 @@
 //! What tests share: guests, a host in this process, a host in its own process, scripted models.
 
+pub(crate) mod caller;
 pub(crate) mod guests;
 pub(crate) mod host;
 pub(crate) mod openai;
@@ -7,5 +8,6 @@ pub(crate) mod process;
 pub(crate) mod script;
 pub(crate) mod server;
 
+pub(crate) use self::caller::Caller;
 pub(crate) use self::host::{Answer, TestHost};
 pub(crate) use self::script::{Script, call, calls, say};

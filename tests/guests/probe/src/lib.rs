@@ -6,7 +6,7 @@ use std::{thread, time::Duration};
 
 use holdfast_plugin::{
     Context, Failure, Output, Tool,
-    kv::{self, Scope},
+    kv::{self, Expect, Scope},
     log,
 };
 use schemars::JsonSchema;
@@ -34,6 +34,38 @@ struct Slow {
 
 #[derive(Deserialize, JsonSchema)]
 struct Nothing {}
+
+/// A kv scope, as the schema names it.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Place {
+    Plugin,
+    User,
+    Session,
+}
+
+impl From<Place> for Scope {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Plugin => Self::Plugin,
+            Place::User => Self::User,
+            Place::Session => Self::Session,
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Remember {
+    scope: Place,
+    key: String,
+    value: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Recall {
+    scope: Place,
+    key: String,
+}
 
 #[derive(Serialize, JsonSchema)]
 struct Count {
@@ -64,6 +96,16 @@ fn env(_: &Context, _: Nothing) -> Result<Output, Failure> {
     Output::json(&Seen::now())
 }
 
+fn remember(_: &Context, args: Remember) -> Result<Output, Failure> {
+    kv::put(args.scope.into(), &args.key, &args.value, Expect::Any)?;
+    Ok(Output::text("remembered"))
+}
+
+fn recall(_: &Context, args: Recall) -> Result<Output, Failure> {
+    let value = kv::get::<String>(args.scope.into(), &args.key)?.map(|entry| entry.value);
+    Ok(Output::text(value.unwrap_or_else(|| "nothing".to_owned())))
+}
+
 fn increment(key: &str) -> Result<Output, Failure> {
     let count = kv::update(Scope::Plugin, key, |count: &mut u64| {
         *count += 1;
@@ -85,5 +127,7 @@ holdfast_plugin::export! {
     Tool::new("count", "Reads the key's count.", count).read_only().returns::<Count>(),
     Tool::new("echo", "Says the text.", echo).read_only(),
     Tool::new("slow", "Counts, sleeps, and counts again.", slow).returns::<Count>(),
+    Tool::new("remember", "Keeps a value in a scope.", remember),
+    Tool::new("recall", "Says the value that a scope has for a key.", recall).read_only(),
     Tool::new("env", "Says what the guest sees of the machine.", env).read_only().returns::<Seen>(),
 }
