@@ -64,14 +64,28 @@ async fn the_tour_of_the_readme_does_what_it_says() {
         r#""status":"PAUSED""#,
         "Deleted note 2",
         r#""status":"PAUSED""#,
+        r#""status":"PENDING""#,
+        r#""status":"APPROVED""#,
+        r#""status":"PAUSED""#,
         "",
         r#""currentStatus":"CANCELLED""#,
         "18446744073709551616",
         "What is 2^64?",
+        r#""role":"assistant""#,
+        r#""status":"QUEUED""#,
+        "answered: 144",
     ];
     for (line, expected) in lines.iter().zip(expected) {
         assert!(line.contains(expected), "expected {expected} in {line}");
     }
+    let frames =
+        |word: &str| lines.iter().filter(|line| line.contains(&format!(r#""event":"{word}""#))).count();
+    assert_eq!(
+        (frames("START"), frames("TOOL_END"), frames("STOP")),
+        (1, 2, 2),
+        "the stream, and its end again"
+    );
+    assert!(frames("CONTENT_DELTA") > 4, "word by word: {out}");
     let [.., first, second, notes] = lines[..] else { panic!("{out}") };
     assert_eq!(first, second, "one idempotency key, one run");
     assert!(notes.contains("once") && !notes.contains("never written"), "{notes}");

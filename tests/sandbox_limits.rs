@@ -1,241 +1,107 @@
-//! Whatever a guest does, the run completes, the model reads one harmless sentence, a plugin beside it
-//! works, and the guest itself can be called again.
-
-use std::time::{Duration, Instant};
+//! Each limit has a guest that runs into it: the call ends with the limit's name, the model reads a sentence
+//! without host detail, a good plugin beside it answers, and the plugin is as good as new afterwards.
 
 use serde_json::{Value, json};
 
 use crate::support::host::ONE_AGENT;
-use crate::support::{Script, TestHost, calls, process, say};
+use crate::support::{Script, TestHost, calls, say};
 
-/// One way to misbehave.
+/// Low limits, so that running into them takes no time.
+const LIMITS: &str = r"
+[plugins.hostile.limits]
+cpu_ms = 300
+wall_ms = 2000
+memory_bytes = 16777216
+output_bytes = 65536
+host_calls = 1000
+log_lines = 50
+kv_bytes = 100000
+kv_entries = 20
+";
+
 struct Row {
     tool: &'static str,
     arguments: Value,
-    /// `[plugins.hostile.limits]`; low, where a default would take long to reach.
-    limits: &'static str,
     outcome: &'static str,
-    /// All that the model reads.
+    /// What the model reads holds this.
     text: &'static str,
 }
 
-fn row(tool: &'static str, arguments: Value, limits: &'static str, ended: [&'static str; 2]) -> Row {
-    Row { tool, arguments, limits, outcome: ended[0], text: ended[1] }
-}
-
-const CRASHED: [&str; 2] = ["trap", "The tool crashed."];
-const INVALID: [&str; 2] =
-    ["invalid-output", "The tool gave an answer that is not valid, and it was dropped."];
-
-fn rows() -> Vec<Row> {
-    let nothing = || json!({});
-    vec![
-        row("loop", nothing(), "cpu_ms = 100", limit("The tool was stopped because it reached a limit: CPU time.")),
-        row(
-            "sleep",
-            json!({"ms": 3_600_000}),
-            "wall_ms = 300",
-            limit("The tool was stopped because it reached a limit: wall time."),
-        ),
-        row("memory", nothing(), "", limit("The tool was stopped because it reached a limit: memory.")),
-        row("stack", nothing(), "", limit("The tool was stopped because it reached a limit: stack.")),
-        row(
-            "output",
-            json!({"bytes": (1 << 20) + 1}),
-            "",
-            limit("The tool was stopped because it reached a limit: output size."),
-        ),
-        row(
-            "output",
-            json!({"bytes": 32 << 20}),
-            "",
-            limit("The tool was stopped because it reached a limit: output size."),
-        ),
-        row(
-            "parts",
-            json!({"count": 1025}),
-            "",
-            limit("The tool was stopped because it reached a limit: output size."),
-        ),
-        row(
-            "parts",
-            json!({"count": 500_000}),
-            "",
-            limit("The tool was stopped because it reached a limit: output size."),
-        ),
-        row(
-            "host_calls",
-            json!({"count": 10_001}),
-            "",
-            limit("The tool was stopped because it reached a limit: number of host calls."),
-        ),
-        row(
-            "progress_flood",
-            json!({"count": 1_000_000}),
-            "",
-            limit("The tool was stopped because it reached a limit: number of host calls."),
-        ),
-        row("random", json!({"bytes": 4_000_000_000_u64}), "", CRASHED),
-        row("panic", nothing(), "", CRASHED),
-        row("trap", nothing(), "", CRASHED),
-        row("bad_json", nothing(), "", INVALID),
-        row(
-            "suspend",
-            nothing(),
-            "",
-            [
-                "invalid-output",
-                "The tool wants to ask a human, which this version of the host does not offer.",
-            ],
-        ),
-        row(
-            "fail",
-            json!({"code": "no-luck"}),
-            "",
-            ["guest-failure", "It failed on purpose. (It may work again after 10 ms.)"],
-        ),
-        row("tool_error", nothing(), "", ["tool-error", "This went wrong on purpose."]),
-        row(
-            "kv_fill",
-            json!({"entries": 21, "bytes": 1}),
-            "kv_entries = 20",
-            ["ok", "stored 20, then Error::QuotaExceeded(\"this scope holds at most 20 entries\")"],
-        ),
-        row(
-            "kv_fill",
-            json!({"entries": 20, "bytes": 1000}),
-            "kv_bytes = 10000",
-            [
-                "ok",
-                "stored 9, then Error::QuotaExceeded(\"keys and values may take at most 10000 bytes in this scope\")",
-            ],
-        ),
-        row("log_flood", json!({"lines": 1000}), "", ["ok", "logged"]),
-        row("stdout_flood", json!({"bytes": 8 << 20}), "", ["ok", "printed"]),
-    ]
-}
-
-fn limit(text: &'static str) -> [&'static str; 2] {
-    ["limit", text]
-}
-
-/// The hostile call and a good one in one turn, then an ordinary call of the hostile plugin.
-fn script(row: &Row) -> std::sync::Arc<Script> {
-    let hostile = format!("hostile__{}", row.tool);
-    Script::new([
-        calls([(&hostile, row.arguments.clone()), ("calculator__evaluate", json!({"expression": "6*7"}))]),
-        calls([("hostile__output", json!({"bytes": 3}))]),
-        say("done"),
-    ])
+fn row(tool: &'static str, arguments: Value, outcome: &'static str, text: &'static str) -> Row {
+    Row { tool, arguments, outcome, text }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_misbehaviour_ends_as_one_harmless_sentence() {
-    for row in rows() {
-        let what = format!("{} {} {}", row.tool, row.arguments, row.limits);
-        let config = format!("{ONE_AGENT}[plugins.hostile.limits]\n{}\n", row.limits);
-        let model = script(&row);
-        let mut host = TestHost::start(&["hostile", "calculator"], &config, model.clone()).await;
-
-        let started = Instant::now();
-        let run = host.run("go").await;
-        assert!(started.elapsed() < Duration::from_secs(60), "{what}: took {:?}", started.elapsed());
-
-        assert_eq!((&run["status"], &run["content"]), (&json!("COMPLETED"), &json!("done")), "{what}");
-        let tools = run["tools"].as_array().expect("tools");
-        assert_eq!(tools.len(), 3, "{what}");
-        let hostile = &tools[0];
-        assert_eq!(hostile["outcome"], row.outcome, "{what}: {hostile}");
-        assert_eq!(hostile["toolOutput"], row.text, "{what}");
-        assert_eq!(hostile["isError"], row.outcome != "ok", "{what}");
-        assert_eq!(
-            (&tools[1]["outcome"], tools[1]["toolOutput"].as_str().map(|text| text.contains("42"))),
-            (&json!("ok"), Some(true)),
-            "{what}: the plugin beside it"
-        );
-        assert_eq!(
-            (&tools[2]["outcome"], &tools[2]["toolOutput"]),
-            (&json!("ok"), &json!("xxx")),
-            "{what}: the same plugin, afterwards"
-        );
-        let errors = u64::from(row.outcome != "ok");
-        assert_eq!(run["metrics"]["errorCount"], errors, "{what}");
-        // What the model was sent, as it was sent.
-        let sent = format!("{:?}", model.requests().last().expect("a request").messages);
-        no_host_detail(&sent, &what);
-        host.stop().await;
+async fn every_limit_stops_its_guest_and_nothing_else() {
+    let table = [
+        row("loop", json!({}), "limit", "CPU time"),
+        row("sleep", json!({"ms": 600_000}), "limit", "wall time"),
+        row("memory", json!({}), "limit", "memory"),
+        row("stack", json!({}), "limit", "stack"),
+        row("output", json!({"bytes": 10_000_000}), "limit", "output"),
+        row("parts", json!({"count": 100_000}), "limit", "output"),
+        row("host_calls", json!({"count": 100_000}), "limit", "host calls"),
+        row("progress_flood", json!({"count": 100_000}), "limit", "host calls"),
+        row("random", json!({"bytes": 4_000_000_000_u64}), "trap", ""),
+        row("panic", json!({}), "trap", ""),
+        row("trap", json!({}), "trap", ""),
+        row("bad_json", json!({}), "invalid-output", "not valid"),
+        row("suspend", json!({}), "invalid-output", "ask a human"),
+        row("fail", json!({"code": "on-purpose"}), "guest-failure", "on purpose"),
+        row("tool_error", json!({}), "tool-error", "on purpose"),
+        row("log_flood", json!({"lines": 900}), "ok", "logged"),
+        row("stdout_flood", json!({"bytes": 5_000_000}), "ok", "printed"),
+        row("kv_fill", json!({"entries": 100, "bytes": 10}), "ok", "stored 20, then Error::QuotaExceeded"),
+        row("kv_fill", json!({"entries": 100, "bytes": 30_000}), "ok", "then Error::QuotaExceeded"),
+        row("output", json!({"bytes": "many"}), "invalid-args", "/bytes"),
+    ];
+    for Row { tool, arguments, outcome, text } in table {
+        let name = format!("hostile__{tool}");
+        let both = [(name.as_str(), arguments), ("calculator__evaluate", json!({"expression": "6*7"}))];
+        let host = TestHost::start(
+            &["hostile", "calculator"],
+            &format!("{ONE_AGENT}{LIMITS}"),
+            Script::new([calls(both), say("done")]),
+        )
+        .await;
+        // Twice: what the first call did to its instance is gone with it.
+        for _ in 0..2 {
+            let run = host.run("go").await;
+            assert_eq!(run["status"], "COMPLETED", "{tool}: {run}");
+            let (hostile, good) = (&run["tools"][0], &run["tools"][1]);
+            assert_eq!(
+                (&hostile["outcome"], &good["toolOutput"]),
+                (&json!(outcome), &json!("42")),
+                "{tool}: {run}"
+            );
+            assert_eq!(hostile["isError"], outcome != "ok", "{tool}");
+            let read = hostile["toolOutput"].as_str().expect("a text");
+            assert!(read.contains(text), "{tool}: {read}");
+            assert_no_host_detail(read);
+        }
     }
 }
 
-fn no_host_detail(text: &str, what: &str) {
-    let text = text.to_lowercase();
-    for word in ["wasmtime", "wasm", "0x", "backtrace", "/home", "/root", "/work", "/tmp", ".rs", "cranelift"] {
-        assert!(!text.contains(word), "{what}: the model reads `{word}` in {text}");
+/// Nothing that a model reads tells how the host is built or where it is.
+fn assert_no_host_detail(text: &str) {
+    for detail in ["wasm", "0x", "/src/", ".rs", "backtrace", "panicked", "holdfast"] {
+        assert!(!text.contains(detail), "{detail} in {text}");
     }
 }
 
-/// Dropped lines are counted, and the call is none the worse for it.
+/// Cancelling ends a guest that would run for ever, and the blocked caller is answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_log_lines_is_cut_and_counted() {
-    let model = Script::new([calls([("hostile__log_flood", json!({"lines": 1000}))]), say("done")]);
-    let host = TestHost::start(&["hostile"], ONE_AGENT, model).await;
-    assert_eq!(host.run("go").await["status"], "COMPLETED");
-
-    let usage = usage(&host).await;
-    assert_eq!((&usage["logLines"], &usage["logLinesDropped"]), (&json!(200), &json!(800)), "{usage}");
-    assert_eq!(usage["hostCalls"], 1000);
-}
-
-/// A line without an end takes no more memory of the host than a line may have.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_standard_output_is_a_line_per_stream() {
-    let model = Script::new([calls([("hostile__stdout_flood", json!({"bytes": 1 << 20}))]), say("done")]);
-    let host = TestHost::start(&["hostile"], ONE_AGENT, model).await;
-    assert_eq!(host.run("go").await["status"], "COMPLETED");
-
-    let usage = usage(&host).await;
-    assert_eq!((&usage["logLines"], &usage["logLinesDropped"]), (&json!(2), &json!(0)), "{usage}");
-}
-
-/// A plugin that uses up its memory is measured at no more than its limit.
-#[tokio::test(flavor = "multi_thread")]
-async fn memory_never_exceeds_its_limit() {
-    let model = Script::new([calls([("hostile__memory", json!({}))]), say("done")]);
-    let config = format!("{ONE_AGENT}[plugins.hostile.limits]\nmemory_bytes = 8000000\n");
-    let host = TestHost::start(&["hostile"], &config, model).await;
-    let run = host.run("go").await;
-    assert_eq!(run["tools"][0]["outcome"], "limit");
-
-    let peak = usage(&host).await["memoryBytes"].as_u64().expect("a number");
-    assert!(peak > 4_000_000 && peak <= 8_000_000, "{peak}");
-}
-
-/// A guest in a loop keeps no thread from another run.
-#[tokio::test(flavor = "multi_thread")]
-async fn loops_side_by_side_leave_room_for_others() {
-    let looping = ("hostile__loop", json!({}));
-    let model = Script::new([calls([looping.clone(), looping.clone(), looping.clone(), looping]), say("done")]);
-    let config = format!("{ONE_AGENT}[plugins.hostile.limits]\ncpu_ms = 500\n");
-    let host = TestHost::start(&["hostile", "calculator"], &config, model).await;
-    let good = json!({"message": "What is 6*7?", "options": {"model": "demo"}});
-
-    let (bad, good) = tokio::join!(host.run("go"), host.post("/api/agents/agent/runs", &good));
-
-    assert_eq!(bad["status"], "COMPLETED");
-    for call in bad["tools"].as_array().expect("tools") {
-        assert_eq!(call["outcome"], "limit", "{call}");
+async fn a_cancelled_run_stops_its_guest() {
+    let slow = format!("{ONE_AGENT}\n[plugins.hostile.limits]\ncpu_ms = 600000\nwall_ms = 600000\n");
+    for (tool, arguments) in [("hostile__loop", json!({})), ("hostile__sleep", json!({"ms": 600_000}))] {
+        let script = Script::new([calls([(tool, arguments)]), say("never said")]);
+        let host = TestHost::start(&["hostile"], &slow, script.clone()).await;
+        let (run, ()) = tokio::join!(host.run("go"), async {
+            let id = host.running_call().await;
+            assert_eq!(host.cancel(&json!({"runId": id})).await.status, 204);
+        });
+        assert_eq!((&run["status"], &run["content"]), (&json!("CANCELLED"), &json!("")), "{tool}");
+        assert_eq!(run["tools"][0]["outcome"], "cancelled");
+        assert_eq!(script.requests().len(), 1, "nothing follows a cancel");
     }
-    assert_eq!(good.body["status"], "COMPLETED", "{good:?}");
-    assert!(good.body["content"].as_str().is_some_and(|text| text.contains("42")), "{good:?}");
-}
-
-/// What the journal says the one call used.
-async fn usage(host: &TestHost) -> Value {
-    let events = process::text(
-        &host.folder().join("holdfast.db"),
-        "select body from run_events where kind = 'call_finished' order by seq",
-    )
-    .await;
-    let event: Value = serde_json::from_str(&events[0]).expect("JSON");
-    event["outcome"]["usage"].clone()
 }

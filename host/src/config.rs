@@ -4,6 +4,7 @@
 //! be wrong later; a mistake in the file is reported with its name, its line and what is allowed there.
 
 mod file;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,9 +15,12 @@ use clap::Args;
 
 use self::file::File;
 use crate::agent::Agent;
-use crate::http::HttpLimits;
+use crate::budget::Budgets;
+use crate::http::{HttpLimits, RateLimit};
 use crate::model::{Provider, default_key_env};
 use crate::plugin::PluginSettings;
+use crate::runner::QueueSettings;
+use crate::store::KillPoint;
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
@@ -34,8 +38,14 @@ pub struct Config {
     pub agents: Vec<Agent>,
     pub plugins: BTreeMap<String, PluginSettings>,
     pub http: HttpLimits,
+    /// None = no key is limited.
+    pub rate_limit: Option<RateLimit>,
+    pub budgets: Budgets,
+    pub background: QueueSettings,
     /// How long runs may go on after SIGTERM.
     pub shutdown_grace: Duration,
+    /// Where a test has this process killed; none in release builds.
+    pub kill_point: Option<KillPoint>,
 }
 
 /// The settings that a command line can give.
@@ -124,7 +134,11 @@ impl Config {
             agents: parsed.agents,
             plugins: parsed.plugins,
             http: parsed.http,
+            rate_limit: parsed.rate_limit,
+            budgets: parsed.budgets,
+            background: parsed.background,
             shutdown_grace: Duration::from_millis(parsed.shutdown_grace_ms),
+            kill_point: kill_point(),
         })
     }
 }
@@ -143,6 +157,11 @@ fn admin_token() -> Result<Option<String>, ConfigError> {
         Some(token) if token.len() < 16 => Err(ConfigError::WeakToken),
         token => Ok(token),
     }
+}
+
+/// `HOLDFAST_TEST_KILL` of debug builds: `before:N` or `after:N`, of the events that this process writes.
+fn kill_point() -> Option<KillPoint> {
+    if cfg!(debug_assertions) { variable("HOLDFAST_TEST_KILL")?.parse().ok() } else { None }
 }
 
 /// The log filter: `HOLDFAST_LOG`, in the words of `RUST_LOG` (`info`, `holdfast=debug`, …).

@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{App, MediaChecker, router};
-use crate::id::{AgentId, Ids};
+use crate::http::{AgentBook, App, MediaChecker, RateLimiter, router};
+use crate::id::{Ids, OrgId};
 use crate::key::Token;
 use crate::model::Models;
 use crate::plugin::{PluginHost, PluginSettings};
@@ -41,31 +41,38 @@ impl Server {
 
     /// With parts of the caller's choice: for tests.
     pub async fn open_with(config: &Config, models: Models, clock: Clock, ids: Ids) -> anyhow::Result<Self> {
-        let store = store::open(&config.database).await.context("cannot open the database")?;
+        let store = store::open_with(&config.database, config.kill_point)
+            .await
+            .context("cannot open the database")?;
         refuse_open_door(config, store.as_ref()).await?;
         for agent in &config.agents {
             models.check(&agent.model).with_context(|| format!("agent `{}`", agent.id))?;
         }
+        refuse_unpriced(config)?;
         let plugins = PluginHost::new(store.clone(), clock.clone(), config.compile_cache.as_deref())?;
         let registry = load_plugins(&plugins, config).await;
         report(&registry, &config.agents);
         let registry = Arc::new(ArcSwap::from_pointee(registry));
         let models = Arc::new(models);
+        let budgets = Arc::new(config.budgets.clone());
         let runner = Runner::new(Parts {
             store: store.clone(),
             models: models.clone(),
             registry: registry.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
+            budgets: budgets.clone(),
+            queue: config.background,
         });
-        let agents: BTreeMap<AgentId, Agent> =
-            config.agents.iter().map(|agent| (agent.id.clone(), agent.clone())).collect();
+        let agents = AgentBook::open(&config.agents, store.clone()).await?;
         let app = App {
             runner,
             store,
             registry,
             plugins,
-            agents: Arc::new(agents),
+            agents,
+            budgets,
+            rate: RateLimiter::new(config.rate_limit, clock.clone()),
             models,
             media: MediaChecker::new(config.http.media)?,
             clock,
@@ -89,6 +96,7 @@ impl Server {
         if taken_up > 0 {
             tracing::info!(runs = taken_up, "took up runs that were under way");
         }
+        runner.work();
         let expiry = tokio::spawn({
             let runner = runner.clone();
             async move { runner.expire_forever().await }
@@ -194,6 +202,20 @@ async fn refuse_open_door(config: &Config, store: &dyn Store) -> anyhow::Result<
         "there is no key yet, so every call will be refused: set HOLDFAST_ADMIN_TOKEN, or make one with `holdfast key \
          create --user NAME`"
     );
+    Ok(())
+}
+
+/// A limit on cost that nothing can be measured against would be no limit. Agents run for every
+/// organisation; limits that only some organisations have are checked as runs start.
+fn refuse_unpriced(config: &Config) -> anyhow::Result<()> {
+    let every_org = crate::budget::Budgets { orgs: BTreeMap::new(), ..config.budgets.clone() };
+    for agent in &config.agents {
+        let problem =
+            every_org.unmeasurable(&agent.model.to_string(), &agent.budget, &OrgId::from("default"));
+        if let Some(problem) = problem {
+            anyhow::bail!("agent `{}`: {problem}", agent.id);
+        }
+    }
     Ok(())
 }
 

@@ -6,31 +6,52 @@
 //! differs between databases, `sqlite.rs` the first of them, and the rest are the statements.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::Sqlite;
 
+use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
-use crate::id::{ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
+use crate::event::Recorded;
+use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
 use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
 
+mod agents;
 mod approvals;
+mod audit;
 mod claims;
 mod dialect;
+mod history;
 mod keys;
+mod kill;
 mod kv;
+mod lists;
+mod queue;
 mod row;
 mod runs;
+mod sessions;
 mod sql;
 mod sqlite;
+mod usage;
+mod watch;
 mod writer;
 
 #[cfg(test)]
 mod contract;
 
+pub use agents::{AgentChange, AgentWrite, AgentWritten, StoredAgent};
+pub use approvals::{ApprovalFilter, ApprovalRow};
+pub use audit::{AuditFilter, AuditRow};
+pub use history::HistoryWindow;
+pub use kill::KillPoint;
+pub use lists::{Listed, PendingSummary, Range, RunFilter, RunSummary};
+pub use queue::{Caps, Lane, QueueState, Terms};
+pub use sessions::{Deletion, Exchange, SessionFilter};
 use sql::{Access, SqlStore};
 use sqlite::Place;
+pub use watch::Watch;
 
 /// Rows, whatever the database.
 ///
@@ -39,8 +60,8 @@ use sqlite::Place;
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
     /// Writes a new run with its first events, its session where that is new, and the claim on the
-    /// caller's idempotency key, or nothing of it.
-    async fn create(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Creation, StoreError>;
+    /// caller's idempotency key, or nothing of it. The terms hold at the moment of writing.
+    async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError>;
 
     /// Appends the run's unsaved events and brings its row and approvals up to date.
     /// [`StoreError::Conflict`] = the stored run is not the one these events follow: nothing was written.
@@ -53,12 +74,12 @@ pub trait Store: Send + Sync {
     /// A journal that is not whole is [`StoreError::Damaged`].
     async fn load(&self, run: &RunId) -> Result<Option<Run>, StoreError>;
 
-    /// The run of an idempotency key that was claimed before.
+    /// The run of an idempotency key that was claimed in the last [`CLAIM_AGE`].
     async fn find_claim(&self, claim: &KeyClaim) -> Result<Option<Claim>, StoreError>;
 
-    /// The latest completed runs of the run's session that were created before it: at most `limit`,
-    /// oldest first.
-    async fn history(&self, run: &RunId, limit: u32) -> Result<Vec<PastTurn>, StoreError>;
+    /// The latest completed runs of the run's session that were created before it and fit the window,
+    /// oldest first. Costs what the window costs, however long the session is.
+    async fn history(&self, run: &RunId, window: HistoryWindow) -> Result<Vec<PastTurn>, StoreError>;
 
     async fn session(&self, id: &SessionId) -> Result<Option<Session>, StoreError>;
 
@@ -68,15 +89,86 @@ pub trait Store: Send + Sync {
     /// Pending approvals whose time is up, at most `limit`.
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<(RunId, ApprovalId)>, StoreError>;
 
-    // -- Approvals (slice C) --
+    // -- Approvals --
 
-    // -- Sessions and the queue (slice B) --
+    /// Those that ask for a yes or no, oldest first.
+    async fn pending_approvals(
+        &self,
+        filter: &ApprovalFilter,
+        range: Range,
+    ) -> Result<Listed<ApprovalRow>, StoreError>;
 
-    // -- Agents, audit, usage, lists of runs (slice D) --
+    async fn approval(&self, id: &ApprovalId) -> Result<Option<ApprovalRow>, StoreError>;
+
+    // -- Sessions and the queue --
+
+    /// Who has background runs at work, and who has some in the queue.
+    async fn queue(&self) -> Result<QueueState, StoreError>;
+
+    /// The organisation's oldest background run that may start now: it is first in its session, and its
+    /// agent and model have fewer at work than they may. Those in `skip` are passed over.
+    async fn next_in_background(
+        &self,
+        org: &OrgId,
+        caps: Caps,
+        skip: &[RunId],
+    ) -> Result<Option<RunId>, StoreError>;
+
+    /// The oldest run with a waiting caller that is first in its session. Those in `skip` are passed over.
+    async fn next_in_line(&self, skip: &[RunId]) -> Result<Option<RunId>, StoreError>;
+
+    /// The paused run that holds up the session, if any.
+    async fn paused_in(&self, session: &SessionId) -> Result<Option<RunId>, StoreError>;
+
+    /// Forgets idempotency keys that were claimed up to `before`. Returns how many.
+    async fn prune_claims(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// A page of sessions, the last used first, and how many there are.
+    async fn sessions(
+        &self,
+        filter: &SessionFilter,
+        offset: u64,
+        limit: u32,
+    ) -> Result<(Vec<Session>, u64), StoreError>;
+
+    /// What was said in the session, oldest first; from the runs' rows, not their journals.
+    async fn exchanges(&self, session: &SessionId) -> Result<Vec<Exchange>, StoreError>;
+
+    /// The session's runs, oldest first; from their rows, not their journals.
+    async fn session_runs(&self, session: &SessionId) -> Result<Vec<RunSummary>, StoreError>;
+
+    /// Deletes the session with its runs and the values that plugins keep in it, unless one of the runs is
+    /// under way.
+    async fn delete_session(&self, session: &SessionId) -> Result<Deletion, StoreError>;
+
+    /// Makes, changes, deletes or restores an organisation's agent, with its audit row.
+    async fn write_agent(&self, write: AgentWrite) -> Result<AgentWritten, StoreError>;
+
+    /// Also a deleted one.
+    async fn agent(&self, org: &OrgId, id: &AgentId) -> Result<Option<StoredAgent>, StoreError>;
+
+    /// All of an organisation's, by id, deleted ones included.
+    async fn agents(&self, org: &OrgId) -> Result<Vec<StoredAgent>, StoreError>;
+
+    /// Every organisation's.
+    async fn agent_ids(&self) -> Result<Vec<(OrgId, AgentId)>, StoreError>;
+
+    /// Newest first.
+    async fn audit_log(&self, filter: &AuditFilter, range: Range) -> Result<Listed<AuditRow>, StoreError>;
+
+    /// Newest first.
+    async fn runs(&self, filter: &RunFilter, range: Range) -> Result<Listed<RunSummary>, StoreError>;
+
+    /// What the run's organisation used on a day; none = there is no such run.
+    async fn day_usage(&self, run: &RunId, day: Day) -> Result<Option<DayUsage>, StoreError>;
 
     // -- Webhooks (slice E) --
 
-    // -- Events (slice A) --
+    /// The run's events after `seq`, at most `limit`, oldest first; none of an unknown run.
+    async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Tells of each write of the run from now on.
+    fn watch(&self, run: &RunId) -> Watch;
 
     async fn add_key(&self, key: &ApiKey, hash: &str) -> Result<(), StoreError>;
 
@@ -126,6 +218,9 @@ pub trait Store: Send + Sync {
     async fn close(&self);
 }
 
+/// How long an idempotency key is remembered.
+pub const CLAIM_AGE: Duration = Duration::from_hours(24);
+
 /// A caller's `Idempotency-Key`: one principal's word for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyClaim {
@@ -157,6 +252,13 @@ pub enum Creation {
     KeyReused,
     /// The session belongs to somebody else, or to another agent.
     ForeignSession,
+    /// This run of the session is at work, or first in its queue.
+    SessionBusy(RunId),
+    /// This run of the session waits for humans.
+    SessionPaused(RunId),
+    QueueFull,
+    /// The agent was deleted a moment ago.
+    AgentDeleted,
 }
 
 /// Whose values: the host fills this in, never a plugin.
@@ -235,9 +337,15 @@ impl StoreError {
 /// Opens a database, makes it if there is none, and brings its schema up to date. It belongs to this
 /// process until the store is closed or, a moment later, dropped.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    open_with(url, None).await
+}
+
+/// The same, for a process that is to be killed at a place in its journal.
+pub async fn open_with(url: &str, kill: Option<KillPoint>) -> Result<Arc<dyn Store>, StoreError> {
     let place = place(url)?;
     let lock = place.lock().await?;
-    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Owner, Some(lock)).await?;
+    let store =
+        SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Owner, Some(lock), kill).await?;
     Ok(Arc::new(store))
 }
 
@@ -246,7 +354,7 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
 pub async fn open_shared(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     let place = place(url)?;
     let lock = place.try_lock()?;
-    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Keys, lock).await?;
+    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Keys, lock, None).await?;
     Ok(Arc::new(store))
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::guests::guest;
+use super::sse::Stream;
 
 /// The bootstrap token of every test host.
 pub(crate) const ADMIN: &str = "the-test-hosts-admin-token";
@@ -131,7 +132,7 @@ impl TestHost {
 
     // Requests, as the admin.
 
-    /// Runs `agent` and returns the RunResponse.
+    /// Runs `agent` and returns what it came to.
     pub(crate) async fn run(&self, message: &str) -> Value {
         let answer = self.post("/api/agents/agent/runs", &serde_json::json!({"message": message})).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -149,6 +150,18 @@ impl TestHost {
         self.get(&format!("/api/agents/agent/runs/{id}")).await.body
     }
 
+    /// The run, once it has ended.
+    pub(crate) async fn settled(&self, run: &Value) -> Value {
+        for _ in 0..600 {
+            let read = self.read(run).await;
+            if read["completedAt"].is_string() {
+                return read;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("the run did not end: {run}");
+    }
+
     pub(crate) async fn cancel(&self, run: &Value) -> Answer {
         let id = run["runId"].as_str().expect("a runId");
         self.send(self.request(reqwest::Method::DELETE, &format!("/api/agents/agent/runs/{id}"))).await
@@ -160,6 +173,19 @@ impl TestHost {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request(reqwest::Method::GET, path)).await
+    }
+
+    /// Starts `agent` and streams it.
+    pub(crate) async fn stream(&self, message: &str) -> Stream {
+        let request = self.request(reqwest::Method::POST, "/api/agents/agent/runs/stream");
+        Stream::open(request.json(&serde_json::json!({"message": message}))).await
+    }
+
+    /// Follows a run from behind a frame; "" = from its start.
+    pub(crate) async fn events(&self, run: &str, after: &str) -> Stream {
+        let query = if after.is_empty() { String::new() } else { format!("?after={after}") };
+        let path = format!("/api/agents/agent/runs/{run}/events{query}");
+        Stream::open(self.request(reqwest::Method::GET, &path)).await
     }
 
     /// A request with the admin's token, to be changed before it is sent.
@@ -179,9 +205,32 @@ impl TestHost {
         Answer { status, headers, body }
     }
 
+    /// Waits until a call is under way, and returns its run's id.
+    pub(crate) async fn running_call(&self) -> String {
+        let database = self.folder.path().join("holdfast.db");
+        let query = "select run_id from run_events where kind = 'call_started' order by at desc limit 1";
+        for _ in 0..600 {
+            if let [run] = &super::process::text(&database, query).await[..] {
+                return run.clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("no call has started");
+    }
+
     /// What the probe's counter `key` stands at: how often an effect happened.
     pub(crate) async fn effects(&self, key: &str) -> u64 {
         let database = self.folder.path().join("holdfast.db");
         super::process::kv_counter(&database, key).await
+    }
+
+    /// One column of text, read past the server.
+    pub(crate) async fn texts(&self, query: &'static str) -> Vec<String> {
+        super::process::text(&self.folder.path().join("holdfast.db"), query).await
+    }
+
+    /// How many runs are stored.
+    pub(crate) async fn run_count(&self) -> usize {
+        self.texts("select id from runs").await.len()
     }
 }

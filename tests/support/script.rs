@@ -7,33 +7,25 @@ use std::sync::{Arc, Mutex};
 use holdfast::model::{Model, ModelError, Request};
 use holdfast::session::{Message, Reply};
 use holdfast::tool::ToolCall;
-
-type Turn = Result<Reply, ModelError>;
+use tokio::sync::Semaphore;
 
 #[derive(Default)]
 pub(crate) struct Script {
-    turns: Vec<Turn>,
+    turns: Vec<Reply>,
     requests: Mutex<VecDeque<Request>>,
-    /// Replies wait until somebody opens it.
-    gate: Option<Arc<tokio::sync::Semaphore>>,
+    /// Each reply takes a permit first.
+    gate: Option<Arc<Semaphore>>,
 }
 
 impl Script {
     /// The n-th reply after a user's message is the n-th of `turns`; the last one repeats.
     pub(crate) fn new(turns: impl IntoIterator<Item = Reply>) -> Arc<Self> {
-        Arc::new(Self { turns: turns.into_iter().map(Ok).collect(), ..Self::default() })
+        Arc::new(Self { turns: turns.into_iter().collect(), ..Self::default() })
     }
 
-    pub(crate) fn failing(error: ModelError) -> Arc<Self> {
-        Arc::new(Self { turns: vec![Err(error)], ..Self::default() })
-    }
-
-    /// Each reply takes a permit first.
-    pub(crate) fn gated(
-        turns: impl IntoIterator<Item = Reply>,
-        gate: &Arc<tokio::sync::Semaphore>,
-    ) -> Arc<Self> {
-        let turns = turns.into_iter().map(Ok).collect();
+    /// Replies wait for the gate's permits.
+    pub(crate) fn gated(turns: impl IntoIterator<Item = Reply>, gate: &Arc<Semaphore>) -> Arc<Self> {
+        let turns = turns.into_iter().collect();
         Arc::new(Self { turns, gate: Some(Arc::clone(gate)), ..Self::default() })
     }
 
@@ -57,7 +49,7 @@ impl Model for Script {
             .take_while(|message| !matches!(message, Message::User { .. }))
             .filter(|message| matches!(message, Message::Assistant(_)))
             .count();
-        self.turns.get(replied).or(self.turns.last()).expect("a script has a turn").clone()
+        Ok(self.turns.get(replied).or(self.turns.last()).expect("a script has a turn").clone())
     }
 }
 

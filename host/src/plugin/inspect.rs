@@ -32,15 +32,18 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Checks every name against what this host offers and the operator granted.
+    /// Checks every name against what this host offers and the operator granted: first the version, since
+    /// another one explains other names; then what it wants, then what it offers.
     pub(super) fn check(&self, plugin: &str, grants: &Grants) -> Result<(), LoadError> {
-        if !self.exports.iter().any(|name| name == TOOLS) {
-            return Err(self.without_tools());
+        let has_tools = self.exports.iter().any(|name| name == TOOLS);
+        let other = self.exports.iter().find(|name| name.starts_with("holdfast:plugin/tools@"));
+        if let (false, Some(found)) = (has_tools, other) {
+            return Err(LoadError::Version(escaped(found, 100)));
         }
         for import in &self.imports {
             check_import(import, plugin, grants)?;
         }
-        Ok(())
+        if has_tools { Ok(()) } else { Err(self.without_tools()) }
     }
 
     /// Imports beyond the inert base: what the plugin can do to its surroundings.
@@ -52,10 +55,6 @@ impl Names {
     }
 
     fn without_tools(&self) -> LoadError {
-        let other = self.exports.iter().find(|name| name.starts_with("holdfast:plugin/tools@"));
-        if let Some(found) = other {
-            return LoadError::Version(escaped(found, 100));
-        }
         let found: Vec<String> = self.exports.iter().take(10).map(|name| escaped(name, 100)).collect();
         LoadError::NoTools(if found.is_empty() { "nothing".to_owned() } else { found.join(", ") })
     }

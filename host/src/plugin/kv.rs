@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
     use crate::id::{OrgId, RunId, SessionId, UserId};
-    use crate::plugin::tests::memory_store::MemoryStore;
+    use crate::plugin::tests::store;
     use crate::session::Owner;
 
     fn call(store: &Arc<dyn Store>, org: &str, user: &str, session: &str) -> CallIdentity {
@@ -222,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_sees_another_ones_values() {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let (store, _folder) = store().await;
         let limits = Limits::default();
         let ann = call(&store, "acme", "ann", "s1");
         let scopes = [wit::Scope::Plugin, wit::Scope::User, wit::Scope::Session];
@@ -248,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn refusals_are_the_guests_to_read() {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let (store, _folder) = store().await;
         let limits = Limits { kv_bytes: 10, ..Limits::default() };
         let ann = call(&store, "acme", "ann", "s1");
         let values = values("notes", &limits, &ann);
@@ -261,6 +261,7 @@ mod tests {
         for key in ["", "a\nb", &"x".repeat(513)] {
             assert!(matches!(put(key, 1, None).await, Err(wit::Error::InvalidKey(_))));
         }
+        store.close().await;
         let deleted = values.delete(wit::Scope::User, "k".to_owned(), None).await;
         assert_eq!(deleted, Err(wit::Error::Failed(BROKEN.to_owned())));
         let describing = Values { call: None, ..values };

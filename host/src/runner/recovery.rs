@@ -1,13 +1,18 @@
-//! What happens without anybody asking: taking up the runs of a process that is gone, and expiring
-//! approvals that nobody decided.
+//! What happens without anybody asking: taking up the runs of a process that is gone, expiring approvals
+//! that nobody decided, and forgetting old idempotency keys.
 
 use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt as _};
 
 use super::Runner;
 use crate::id::{RunId, UserId};
 use crate::run::RunStatus;
-use crate::store::StoreError;
+use crate::store::{CLAIM_AGE, StoreError};
 use crate::tool::{Decided, Decision};
+
+/// Runs whose journals are read at once when a process starts.
+const TAKEN_UP_AT_ONCE: usize = 64;
 
 /// How often expired approvals are looked for.
 const EXPIRY_EVERY: Duration = Duration::from_secs(5);
@@ -21,26 +26,32 @@ impl Runner {
     pub async fn recover(&self) -> Result<usize, StoreError> {
         let runs = self.store.running().await?;
         let found = runs.len();
-        for id in runs {
-            let present = self.presence.enter(&id);
-            // A run whose journal cannot be read must not keep the others from going on.
-            let mut run = match self.store.load(&id).await {
-                Ok(Some(run)) => run,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, run.id = %id, "cannot take up a run");
-                    continue;
-                }
-            };
-            if run.claim(self.clock.now()).is_ok() {
-                self.store.save(&mut run).await?;
-                self.spawn(run, present);
-            }
+        let mut taken_up = stream::iter(runs).map(|id| self.take_up(id)).buffer_unordered(TAKEN_UP_AT_ONCE);
+        while let Some(result) = taken_up.next().await {
+            result?;
         }
         Ok(found)
     }
 
-    /// Expires approvals until the server stops.
+    async fn take_up(&self, id: RunId) -> Result<(), StoreError> {
+        let present = self.presence.enter(&id);
+        // A run whose journal cannot be read must not keep the others from going on.
+        let mut run = match self.store.load(&id).await {
+            Ok(Some(run)) => run,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, run.id = %id, "cannot take up a run");
+                return Ok(());
+            }
+        };
+        if run.claim(self.clock.now()).is_ok() {
+            self.store.save(&mut run).await?;
+            self.spawn(run, present);
+        }
+        Ok(())
+    }
+
+    /// Expires approvals, and forgets idempotency keys, until the server stops.
     pub async fn expire_forever(&self) {
         let mut ticks = tokio::time::interval(EXPIRY_EVERY);
         loop {
@@ -52,6 +63,13 @@ impl Runner {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "cannot expire approvals; trying again"
+                );
+            }
+            // A key that is not pruned yet counts as unknown all the same.
+            if let Err(error) = self.store.prune_claims(self.clock.now().minus(CLAIM_AGE)).await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot forget old idempotency keys; trying again"
                 );
             }
         }
@@ -74,7 +92,12 @@ impl Runner {
             let overdue = run.pending().iter().filter(|approval| approval.expires_at <= now);
             let by = UserId::from("system");
             let expired: Vec<Decided> = overdue
-                .map(|a| Decided { approval_id: a.id.clone(), decision: Decision::Expire, by: by.clone() })
+                .map(|a| Decided {
+                    approval_id: a.id.clone(),
+                    decision: Decision::Expire,
+                    by: by.clone(),
+                    key: None,
+                })
                 .collect();
             if expired.is_empty() || run.decide(expired, now).is_err() {
                 return Ok(());

@@ -5,6 +5,7 @@
 //! together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::Value;
@@ -62,6 +63,13 @@ impl Runner {
                 Verdict::Ask(what) => asked.push(self.approval(run, call, what)),
             }
         }
+        // Before a human is asked, too: nobody should approve what cannot run.
+        if !(runnable.is_empty() && asked.is_empty())
+            && let Some(failure) = self.tool_forbidden(run).await?
+        {
+            run.failed(failure, self.clock.now())?;
+            return Ok(());
+        }
         if runnable.is_empty() {
             if !asked.is_empty() {
                 run.paused(asked, self.clock.now())?;
@@ -69,7 +77,8 @@ impl Runner {
             return Ok(());
         }
         let side_by_side = runnable.iter().take_while(|(_, what)| what.read_only).count();
-        runnable.truncate(side_by_side.max(1));
+        let left = run.spec().agent.budget.calls_left(run.spent());
+        runnable.truncate(side_by_side.max(1).min(left));
         self.execute(run, runnable, present).await
     }
 
@@ -107,6 +116,10 @@ impl Runner {
     fn approval(&self, run: &Run, call: ToolCall, asked: Asked) -> PendingApproval {
         let Asked { question, tool, title, fingerprint } = asked;
         let agent = &run.spec().agent;
+        let terms = agent.approval_terms(&tool);
+        let expiry = Duration::from_millis(terms.expiry_ms.unwrap_or(agent.options.approval_expiry_ms));
+        // What became of a call is a matter of fact, not of votes.
+        let approvers = if question == Question::Approval { terms.approvers } else { 1 };
         let what = title.map_or_else(|| tool.to_string(), |title| format!("{title} ({tool})"));
         let message = match question {
             Question::Approval => {
@@ -120,12 +133,13 @@ impl Runner {
         PendingApproval {
             id: self.ids.next(),
             question,
-            approvers: 1,
+            approvers,
+            self_approval: terms.self_approval,
             call,
             tool,
             fingerprint,
             message,
-            expires_at: self.clock.now().plus(agent.options.approval_expiry()),
+            expires_at: self.clock.now().plus(expiry),
         }
     }
 }

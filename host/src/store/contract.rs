@@ -11,15 +11,18 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::agent::{Agent, Options};
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::event::{Failure, FailureKind, NewRun};
 use crate::id::{AgentId, Ids};
 use crate::key::{Role, Token};
-use crate::session::{Media, Owner, Reply, Tokens};
+use crate::session::{Chunk, ChunkOf, Media, Owner, Reply, Tokens};
 use crate::tool::{
     Decided, Decision, EditedArguments, Fingerprint, OutcomeKind, PendingApproval, ToolCall, ToolName,
     ToolOutcome, Usage,
 };
+
+mod queue;
 
 /// An empty database of each kind.
 fn homes() -> Vec<Home> {
@@ -83,13 +86,18 @@ impl Home {
         Run::new(new, self.now())
     }
 
+    fn queued_in(&self, session: &SessionId, input: &str) -> Run {
+        let run = self.run_in(session, input);
+        Run::new(NewRun { queued: true, ..run.spec().clone() }, self.now())
+    }
+
     fn run(&self) -> Run {
         self.run_in(&self.ids.next(), "What is 6 times 7?")
     }
 
     async fn created(&self, store: &Arc<dyn Store>) -> Run {
         let mut run = self.run();
-        assert_eq!(store.create(&mut run, None).await.unwrap(), Creation::Created);
+        assert_eq!(store.create(&mut run, &Terms::default()).await.unwrap(), Creation::Created);
         run
     }
 
@@ -109,6 +117,7 @@ impl Home {
         PendingApproval {
             question: crate::tool::Question::Approval,
             approvers: 1,
+            self_approval: true,
             id: ApprovalId::from(format!("approval of {}", call.id)),
             fingerprint: Fingerprint::of("digest", &tool, &json!({})),
             call,
@@ -129,6 +138,10 @@ impl Home {
     }
 }
 
+fn claiming(claim: &KeyClaim) -> Terms {
+    Terms { claim: Some(claim.clone()), ..Terms::default() }
+}
+
 fn owner(user: &str) -> Owner {
     Owner { org: OrgId::from("default"), user: UserId::from(user) }
 }
@@ -142,8 +155,11 @@ fn agent(id: &str) -> Agent {
         instructions: "Be brief.".to_owned(),
         tools: Vec::new(),
         approval: Vec::new(),
+        self_approval: true,
         vision: None,
         options: Options::default(),
+        budget: Budget::default(),
+        version: 0,
     }
 }
 
@@ -170,6 +186,7 @@ fn approve(approval: &PendingApproval, edited: Option<EditedArguments>) -> Decid
         approval_id: approval.id.clone(),
         decision: Decision::Approve { comment: Some("go on".to_owned()), edited },
         by: UserId::from("boss"),
+        key: None,
     }
 }
 
@@ -209,13 +226,40 @@ async fn every_kind_of_event_survives() {
         let mut seen = std::collections::BTreeSet::new();
         for mut run in [completed_run(&home), failed_run(&home), cancelled_run(&home)] {
             seen.extend(run.unsaved().iter().map(|recorded| recorded.event.kind()));
-            assert_eq!(store.create(&mut run, None).await.unwrap(), Creation::Created);
+            assert_eq!(store.create(&mut run, &Terms::default()).await.unwrap(), Creation::Created);
             assert!(run.unsaved().is_empty());
             let loaded = store.load(&run.spec().id).await.unwrap().unwrap();
             assert_same(&loaded, &run);
         }
         assert_eq!(seen.len(), 11, "a new kind of event belongs in one of these runs: {seen:?}");
         assert!(store.load(&RunId::from("unknown")).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_journal_is_read_in_batches_and_watched() {
+    for home in homes() {
+        let store = home.open().await;
+        let mut run = home.created(&store).await;
+        let id = run.spec().id.clone();
+        let mut watch = store.watch(&id);
+        let partial = Reply {
+            chunks: vec![Chunk { of: ChunkOf::Content, bytes: 4, at: home.now() }],
+            ..answer("Half")
+        };
+        let failure = Failure { kind: FailureKind::ModelError, message: "it broke off".to_owned() };
+        run.reply_broken(partial.clone(), failure, home.now()).unwrap();
+        let written = run.unsaved().to_vec();
+        store.save(&mut run).await.unwrap();
+        watch.written().await;
+        assert_eq!(store.events_after(&id, 1, 10).await.unwrap(), written);
+        assert_eq!(store.events_after(&id, 1, 1).await.unwrap(), written[..1]);
+        assert_eq!(store.events_after(&id, 2, 10).await.unwrap(), written[1..]);
+        assert_eq!(store.events_after(&id, 0, 10).await.unwrap().len(), 3);
+        for (id, seq) in [(&id, 3), (&RunId::from("unknown"), 0)] {
+            assert_eq!(store.events_after(id, seq, 10).await.unwrap(), []);
+        }
+        assert_same(&store.load(&id).await.unwrap().unwrap(), &run);
     }
 }
 
@@ -246,12 +290,13 @@ fn completed_run(home: &Home) -> Run {
         approval_id: approvals[1].id.clone(),
         decision: Decision::Expire,
         by: UserId::from("system"),
+        key: None,
     };
     run.decide(vec![approve(&approvals[0], Some(edited)), expire], home.now()).unwrap();
     run.started(&"b".into(), home.now()).unwrap();
     run.finished(&"b".into(), ToolOutcome::of(OutcomeKind::Ok, "gone"), 1, home.now()).unwrap();
     run.replied(answer("Done."), home.now()).unwrap();
-    run.suggested(vec!["And now?".to_owned()], Tokens::default(), home.now()).unwrap();
+    run.suggested(vec!["And now?".to_owned()], Tokens::default(), Some(7), home.now()).unwrap();
     run
 }
 
@@ -337,13 +382,13 @@ async fn an_idempotency_key_belongs_to_one_request() {
         assert_eq!(store.find_claim(&claim).await.unwrap(), None);
         let mut run = home.run();
         let id = run.spec().id.clone();
-        assert_eq!(store.create(&mut run, Some(&claim)).await.unwrap(), Creation::Created);
+        assert_eq!(store.create(&mut run, &claiming(&claim)).await.unwrap(), Creation::Created);
 
         let mut repeat = home.run();
-        let creation = store.create(&mut repeat, Some(&claim)).await.unwrap();
+        let creation = store.create(&mut repeat, &claiming(&claim)).await.unwrap();
         assert_eq!(creation, Creation::Repeat(id.clone()));
         let other = home.claim("key", "another request");
-        assert_eq!(store.create(&mut repeat, Some(&other)).await.unwrap(), Creation::KeyReused);
+        assert_eq!(store.create(&mut repeat, &claiming(&other)).await.unwrap(), Creation::KeyReused);
         assert!(store.load(&repeat.spec().id).await.unwrap().is_none());
         assert!(store.session(&repeat.spec().session).await.unwrap().is_none());
         assert_eq!(repeat.unsaved().len(), 1);
@@ -368,10 +413,10 @@ async fn of_many_creations_under_one_key_one_happens() {
         let creations = (0..32).map(|_| {
             let (store, mut run, claim) = (Arc::clone(&store), home.run(), home.claim("key", "request"));
             async move {
-                match store.create(&mut run, Some(&claim)).await.unwrap() {
+                match store.create(&mut run, &claiming(&claim)).await.unwrap() {
                     Creation::Created => (true, run.spec().id.clone()),
                     Creation::Repeat(id) => (false, id),
-                    other @ (Creation::KeyReused | Creation::ForeignSession) => panic!("{other:?}"),
+                    other => panic!("{other:?}"),
                 }
             }
         });
@@ -403,14 +448,16 @@ async fn a_session_belongs_to_one_user_and_agent() {
         ];
         for mut stranger in runs {
             let claim = home.claim("key", "request");
-            let creation = store.create(&mut stranger, Some(&claim)).await.unwrap();
+            let creation = store.create(&mut stranger, &claiming(&claim)).await.unwrap();
             assert_eq!(creation, Creation::ForeignSession);
             assert!(store.load(&stranger.spec().id).await.unwrap().is_none());
             assert_eq!(store.find_claim(&claim).await.unwrap(), None);
         }
         // The same run twice is no second run.
+        run.cancel(UserId::from("ann"), home.now()).unwrap();
+        store.save(&mut run).await.unwrap();
         run = Run::new(run.spec().clone(), home.now());
-        assert!(matches!(store.create(&mut run, None).await, Err(StoreError::Conflict)));
+        assert!(matches!(store.create(&mut run, &Terms::default()).await, Err(StoreError::Conflict)));
     }
 }
 
@@ -422,20 +469,22 @@ async fn history_is_the_latest_completed_turns_oldest_first() {
         let mut runs = Vec::new();
         for number in 1..=6 {
             // The manual clock stands still: the order is the turns', not the times'.
-            let mut run = home.run_in(&session, &format!("question {number}"));
-            store.create(&mut run, None).await.unwrap();
+            let mut run = home.queued_in(&session, &format!("question {number}"));
+            store.create(&mut run, &Terms::default()).await.unwrap();
             runs.push(run);
         }
         for (index, run) in runs.iter_mut().enumerate() {
+            run.start(home.now()).unwrap();
             match index {
                 1 => run.cancel(UserId::from("ann"), home.now()).unwrap(),
-                3 => continue,
+                3 => {}
                 _ => run.replied(answer(&format!("answer {}", index + 1)), home.now()).unwrap(),
             }
             store.save(run).await.unwrap();
         }
-        let inputs = async |run: &Run, limit| -> Vec<String> {
-            let turns = store.history(&run.spec().id, limit).await.unwrap();
+        let inputs = async |run: &Run, turns| -> Vec<String> {
+            let window = HistoryWindow { turns, bytes: 1000 };
+            let turns = store.history(&run.spec().id, window).await.unwrap();
             turns.into_iter().map(|turn| format!("{}: {}", turn.input, turn.output)).collect()
         };
         let turns = ["question 1: answer 1", "question 3: answer 3", "question 5: answer 5"];
@@ -471,11 +520,13 @@ async fn approval_rows_follow_the_journal() {
             approval_id: pending[1].id.clone(),
             decision: Decision::Reject { comment: None },
             by: UserId::from("boss"),
+            key: None,
         };
         let expire = Decided {
             approval_id: pending[2].id.clone(),
             decision: Decision::Expire,
             by: UserId::from("system"),
+            key: None,
         };
         let decisions = vec![approve(&pending[0], Some(edited)), reject, expire];
         run.decide(decisions, home.now()).unwrap();
@@ -539,7 +590,7 @@ async fn the_row_says_what_lists_show() {
         store.save(&mut run).await.unwrap();
         store.save(&mut run).await.expect("nothing to save is no conflict");
         let mut failed = failed_run(&home);
-        store.create(&mut failed, None).await.unwrap();
+        store.create(&mut failed, &Terms::default()).await.unwrap();
         let done = "COMPLETED|5|2|openai::gpt-4o-mini|42|-|10|2|1|9";
         let failed = "FAILED|2|1|openai::gpt-4o-mini||no_api_key|-|0|1|0";
         assert_eq!(row().await, [done, failed]);
@@ -699,7 +750,7 @@ async fn what_was_committed_is_there_after_a_crash() {
         let runs = (0..20).map(|_| {
             let (store, mut run) = (Arc::clone(&store), home.run());
             async move {
-                store.create(&mut run, None).await.unwrap();
+                store.create(&mut run, &Terms::default()).await.unwrap();
                 run.spec().id.clone()
             }
         });
@@ -719,7 +770,8 @@ async fn a_closed_store_says_so_and_what_was_queued_is_written() {
         let store = home.open().await;
         let mut runs: Vec<Run> = (0..5).map(|_| home.run()).collect();
         {
-            let creations = runs.iter_mut().map(|run| store.create(run, None));
+            let terms = Terms::default();
+            let creations = runs.iter_mut().map(|run| store.create(run, &terms));
             let creations = futures_util::future::join_all(creations);
             // Polled in order: the creations are queued before the queue closes.
             let (created, ()) = tokio::join!(creations, store.close());
@@ -730,7 +782,7 @@ async fn a_closed_store_says_so_and_what_was_queued_is_written() {
         assert!(matches!(store.load(id).await, Err(StoreError::Closed)));
         assert!(matches!(store.ping().await, Err(StoreError::Closed)));
         let mut late = home.run();
-        assert!(matches!(store.create(&mut late, None).await, Err(StoreError::Closed)));
+        assert!(matches!(store.create(&mut late, &Terms::default()).await, Err(StoreError::Closed)));
         let again = home.open().await;
         assert!(again.load(id).await.unwrap().is_some());
         again.ping().await.unwrap();
@@ -757,7 +809,7 @@ async fn a_database_has_one_owner_and_any_number_of_key_makers() {
             store.add_key(&key, &Token::hash(name)).await.unwrap();
             assert_eq!(server.key(&Token::hash(name)).await.unwrap(), Some(key));
         }
-        let created = tool.create(&mut home.run(), None).await;
+        let created = tool.create(&mut home.run(), &Terms::default()).await;
         assert!(matches!(created, Err(StoreError::KeysOnly)));
         server.close().await;
         home.open().await;
@@ -866,7 +918,8 @@ async fn a_dropped_caller_does_not_stop_the_writer() {
         let store = home.open().await;
         for _ in 0..10 {
             let mut run = home.run();
-            let create = store.create(&mut run, None);
+            let terms = Terms::default();
+            let create = store.create(&mut run, &terms);
             // Polled once, then dropped.
             futures_util::future::select(create, std::future::ready(())).await;
         }

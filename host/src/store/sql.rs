@@ -10,15 +10,21 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::dialect::{ConnectOptions, Dialect, Sql};
+use super::kill::KillPoint;
 use super::kv::Put;
 use super::row::{OriginRow, RunChange};
+use super::watch::{Watch, Watchers};
 use super::writer::{self, Reply, Write, Writer};
 use super::{
-    Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError, approvals,
-    claims, keys, kv, runs,
+    AgentWrite, AgentWritten, ApprovalFilter, ApprovalRow, AuditFilter, AuditRow, Caps, Claim, Creation,
+    Deletion, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Listed,
+    QueueState, Range, RunFilter, RunSummary, SessionFilter, Store, StoreError, StoredAgent, Terms, agents,
+    approvals, audit, claims, history, keys, kv, lists, queue, runs, sessions, usage,
 };
+use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
-use crate::id::{ApprovalId, KeyId, RunId, SessionId};
+use crate::event::Recorded;
+use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId};
 use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
@@ -36,6 +42,7 @@ pub(super) struct SqlStore<D: Dialect> {
     writer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     installation: Vec<u8>,
     access: Access,
+    watchers: Watchers,
 }
 
 /// What a store may be used for.
@@ -54,6 +61,7 @@ impl<D: Dialect> SqlStore<D> {
         readers: ConnectOptions<D>,
         access: Access,
         lock: Option<File>,
+        kill: Option<KillPoint>,
     ) -> Result<Self, StoreError> {
         let mut connection = writer.connect().await?;
         match compare_schema::<D>(&mut connection).await? {
@@ -70,13 +78,17 @@ impl<D: Dialect> SqlStore<D> {
         let installation = installation(&mut Sql::<D>(&mut connection)).await?;
         let owned = lock.filter(|_| access == Access::Owner);
         let (queue, queued) = mpsc::channel(writer::MOST);
-        let task = tokio::spawn(Writer::<D>::new(writer, connection, queued, owned).run());
+        let watchers = Watchers::default();
+        let task =
+            Writer::<D>::new(writer, connection, queued, owned).telling(watchers.clone()).dying_at(kill);
+        let task = tokio::spawn(task.run());
         Ok(Self {
             readers: PoolOptions::new().max_connections(READERS).connect_lazy_with(readers),
             queue: Mutex::new(Some(queue)),
             writer: tokio::sync::Mutex::new(Some(task)),
             installation,
             access,
+            watchers,
         })
     }
 
@@ -114,12 +126,12 @@ impl<D: Dialect> SqlStore<D> {
 
 #[async_trait::async_trait]
 impl<D: Dialect> Store for SqlStore<D> {
-    async fn create(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Creation, StoreError> {
+    async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError> {
         self.check_owner()?;
         let change = Box::new(RunChange::of(run)?);
         let origin = Box::new(OriginRow::of(run));
-        let claim = claim.cloned();
-        let creation = self.write(|reply| Write::Create(origin, change, claim, reply)).await?;
+        let terms = Box::new(terms.clone());
+        let creation = self.write(|reply| Write::Create(origin, change, terms, reply)).await?;
         if creation == Creation::Created {
             run.saved();
         }
@@ -145,12 +157,12 @@ impl<D: Dialect> Store for SqlStore<D> {
         claims::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), claim).await
     }
 
-    async fn history(&self, run: &RunId, limit: u32) -> Result<Vec<PastTurn>, StoreError> {
-        runs::history(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, limit).await
+    async fn history(&self, run: &RunId, window: HistoryWindow) -> Result<Vec<PastTurn>, StoreError> {
+        history::read(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, window).await
     }
 
     async fn session(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
-        runs::session(&mut Sql::<D>(&mut *self.readers.acquire().await?), id).await
+        sessions::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), id).await
     }
 
     async fn running(&self) -> Result<Vec<RunId>, StoreError> {
@@ -161,15 +173,112 @@ impl<D: Dialect> Store for SqlStore<D> {
         approvals::expired(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, limit).await
     }
 
-    // -- Approvals (slice C) --
+    // -- Approvals --
 
-    // -- Sessions and the queue (slice B) --
+    async fn pending_approvals(
+        &self,
+        filter: &ApprovalFilter,
+        range: Range,
+    ) -> Result<Listed<ApprovalRow>, StoreError> {
+        approvals::pending(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
+    }
 
-    // -- Agents, audit, usage, lists of runs (slice D) --
+    async fn approval(&self, id: &ApprovalId) -> Result<Option<ApprovalRow>, StoreError> {
+        approvals::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), id).await
+    }
+
+    // -- Sessions and the queue --
+
+    async fn queue(&self) -> Result<QueueState, StoreError> {
+        queue::state(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
+
+    async fn next_in_background(
+        &self,
+        org: &OrgId,
+        caps: Caps,
+        skip: &[RunId],
+    ) -> Result<Option<RunId>, StoreError> {
+        let mut reader = self.readers.acquire().await?;
+        queue::next_in_background(&mut Sql::<D>(&mut reader), org, caps, skip).await
+    }
+
+    async fn next_in_line(&self, skip: &[RunId]) -> Result<Option<RunId>, StoreError> {
+        queue::next_in_line(&mut Sql::<D>(&mut *self.readers.acquire().await?), skip).await
+    }
+
+    async fn paused_in(&self, session: &SessionId) -> Result<Option<RunId>, StoreError> {
+        queue::paused_in(&mut Sql::<D>(&mut *self.readers.acquire().await?), session).await
+    }
+
+    async fn prune_claims(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.check_owner()?;
+        self.write(|reply| Write::PruneClaims(before, reply)).await
+    }
+
+    async fn sessions(
+        &self,
+        filter: &SessionFilter,
+        offset: u64,
+        limit: u32,
+    ) -> Result<(Vec<Session>, u64), StoreError> {
+        let mut reader = self.readers.acquire().await?;
+        sessions::page(&mut Sql::<D>(&mut reader), filter, offset, limit).await
+    }
+
+    async fn exchanges(&self, session: &SessionId) -> Result<Vec<Exchange>, StoreError> {
+        sessions::exchanges(&mut Sql::<D>(&mut *self.readers.acquire().await?), session).await
+    }
+
+    async fn session_runs(&self, session: &SessionId) -> Result<Vec<RunSummary>, StoreError> {
+        lists::of_session(&mut Sql::<D>(&mut *self.readers.acquire().await?), session).await
+    }
+
+    async fn delete_session(&self, session: &SessionId) -> Result<Deletion, StoreError> {
+        self.check_owner()?;
+        let session = session.clone();
+        self.write(|reply| Write::DeleteSession(session, reply)).await
+    }
+
+    async fn write_agent(&self, write: AgentWrite) -> Result<AgentWritten, StoreError> {
+        self.check_owner()?;
+        let write = Box::new(write);
+        self.write(|reply| Write::Agent(write, reply)).await
+    }
+
+    async fn agent(&self, org: &OrgId, id: &AgentId) -> Result<Option<StoredAgent>, StoreError> {
+        agents::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), org, id).await
+    }
+
+    async fn agents(&self, org: &OrgId) -> Result<Vec<StoredAgent>, StoreError> {
+        agents::of_org(&mut Sql::<D>(&mut *self.readers.acquire().await?), org).await
+    }
+
+    async fn agent_ids(&self) -> Result<Vec<(OrgId, AgentId)>, StoreError> {
+        agents::ids(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
+
+    async fn audit_log(&self, filter: &AuditFilter, range: Range) -> Result<Listed<AuditRow>, StoreError> {
+        audit::list(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
+    }
+
+    async fn runs(&self, filter: &RunFilter, range: Range) -> Result<Listed<RunSummary>, StoreError> {
+        lists::runs(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
+    }
+
+    async fn day_usage(&self, run: &RunId, day: Day) -> Result<Option<DayUsage>, StoreError> {
+        usage::of_day(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, day).await
+    }
 
     // -- Webhooks (slice E) --
 
-    // -- Events (slice A) --
+    async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError> {
+        runs::events_after(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, seq, limit).await
+    }
+
+    fn watch(&self, run: &RunId) -> Watch {
+        self.watchers.watch(run)
+    }
 
     async fn add_key(&self, key: &ApiKey, hash: &str) -> Result<(), StoreError> {
         let (key, hash) = (Box::new(key.clone()), hash.to_owned());

@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn only_plugins_of_the_workspace_are_artifacts() {
         let names = BTreeMap::from([("path+file:///w/a-b#0.1.0".to_owned(), "a-b".to_owned())]);
-        let plugins = Plugins { names, has_lock_file: true };
+        let plugins = Plugins { names, has_lock_file: true, has_profile: true };
         let line = |id: &str, kind: &str| {
             format!(
                 r#"{{"reason":"compiler-artifact","package_id":"{id}","target":{{"crate_types":["{kind}"]}},"filenames":["/t/a_b.wasm"]}}"#
