@@ -152,13 +152,15 @@ async fn every_command_has_help() {
     assert!(!holdfast(folder.path(), &["sevre"], &[]).await.status.success());
 }
 
+/// Arguments, variables, and the URL and the database that must come of them.
+type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str, &'a str);
+
 /// A flag wins over a variable, and that over the file; what is nowhere has its default.
 #[tokio::test(flavor = "multi_thread")]
 async fn flags_beat_variables_beat_the_file() {
     let file = "listen = \"127.0.0.2:0\"\ndatabase = \"sqlite://file.db\"\n";
     let variables = [("HOLDFAST_LISTEN", "127.0.0.3:0"), ("HOLDFAST_DATABASE_URL", "sqlite://variable.db")];
     let flags = ["serve", "--listen", "127.0.0.4:0", "--database", "sqlite://flag.db"];
-    type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str, &'a str);
     let table: [Row<'_>; 3] = [
         (&["serve"], &[], "http://127.0.0.2:", "file.db"),
         (&["serve"], &variables, "http://127.0.0.3:", "variable.db"),
