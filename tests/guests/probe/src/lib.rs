@@ -110,5 +110,6 @@ holdfast_plugin::export! {
     Tool::new("echo", "Says the text.", echo).read_only(),
     Tool::new("slow", "Counts, sleeps, and counts again.", slow).returns::<Count>(),
     Tool::new("slow_idempotent", "Sleeps once, and is safe to repeat.", slow_idempotent).idempotent(),
+    Tool::new("slow_read", "As slow_idempotent, and says that it only reads.", slow_idempotent).read_only(),
     Tool::new("env", "Says what the guest sees of the machine.", env).read_only().returns::<Seen>(),
 }
