@@ -18,6 +18,7 @@ mod bad_requests;
 mod budgets;
 mod calls_are_checked;
 mod cancel_closes_the_pause;
+mod cancel_interrupts;
 mod cancel_latency;
 mod deny;
 mod drain;

@@ -100,6 +100,9 @@ impl Runner {
         if self.is_draining() {
             return Err(DecideError::Draining);
         }
+        // Before the key is looked up: what the same request decided meanwhile shows in the claim, and not
+        // only in a run that waits no more.
+        let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
         if let Some(claim) = &request.claim {
             match self.store.find_claim(claim).await? {
                 None | Some(Claim::New) => {}
@@ -107,7 +110,6 @@ impl Runner {
                 Some(Claim::Reused) => return Err(DecideError::KeyReused),
             }
         }
-        let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
         let Some(targets) = targets(&run, &request.targets)? else { return Ok(()) };
         loop {
             let decisions = self.to_record(&run, &targets, request).await?;
@@ -215,7 +217,12 @@ impl Runner {
             return Err(DecideError::BadArguments(format!("{} is not loaded any more", asked.tool)));
         };
         plugin.check_arguments(&spec.name, arguments).map_err(DecideError::BadArguments)?;
-        let fingerprint = Fingerprint::of(plugin.digest(), &spec.name, arguments);
+        // An edit changes the arguments and nothing else. Where the plugin is not the one that the human was
+        // asked about, the edit is bound to no plugin at all, and the call does not run.
+        let asked_arguments = asked.call.parsed_arguments().unwrap_or_default();
+        let unchanged = asked.fingerprint == Fingerprint::of(plugin.digest(), &spec.name, &asked_arguments);
+        let digest = if unchanged { plugin.digest() } else { asked.fingerprint.as_str() };
+        let fingerprint = Fingerprint::of(digest, &spec.name, arguments);
         Ok(EditedArguments { arguments: arguments.clone(), fingerprint })
     }
 }
