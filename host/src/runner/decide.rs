@@ -112,8 +112,9 @@ impl Runner {
         }
         let Some(targets) = targets(&run, &request.targets)? else { return Ok(()) };
         loop {
-            let decisions = self.to_record(&run, &targets, request).await?;
-            if decisions.is_empty() || self.record(run, decisions, request).await? {
+            if let Some(decisions) = self.to_record(&run, &targets, request).await?
+                && (decisions.is_empty() || self.record(run, decisions, request).await?)
+            {
                 return Ok(());
             }
             run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
@@ -148,13 +149,14 @@ impl Runner {
         Ok(true)
     }
 
-    /// The decisions that are still to be taken; none where all were taken before and say the same.
+    /// The decisions that are still to be taken; empty where all were taken before and say the same. None: the
+    /// run had something to expire first; look again.
     async fn to_record(
         &self,
         run: &Run,
         targets: &[(ApprovalId, Choice)],
         request: &DecideRequest,
-    ) -> Result<Vec<Decided>, DecideError> {
+    ) -> Result<Option<Vec<Decided>>, DecideError> {
         let DecideRequest { by, key, .. } = request;
         let mut decisions = Vec::new();
         for (id, choice) in targets {
@@ -175,8 +177,9 @@ impl Runner {
                     return Err(DecideError::NotPaused { current: run.status().word() });
                 }
                 None if asked.expires_at <= self.clock.now() => {
+                    // Somebody else's decision may have come first: the journal says which it was.
                     self.expire(&run.spec().id).await?;
-                    return Err(DecideError::Expired(id.clone()));
+                    return Ok(None);
                 }
                 None if run.votes_on(id).any(|vote| vote.by == *by) => {
                     // One vote each: saying it again changes nothing.
@@ -190,7 +193,7 @@ impl Runner {
                 }
             }
         }
-        Ok(decisions)
+        Ok(Some(decisions))
     }
 
     fn decision(&self, asked: &PendingApproval, choice: &Choice) -> Result<Decision, DecideError> {
