@@ -59,3 +59,81 @@ async fn an_edit_names_its_call_when_several_are_pending() {
     let counts = (host.effects("a").await, host.effects("b").await, host.effects("c").await);
     assert_eq!(counts, (1, 0, 1));
 }
+
+/// Of two edits one is executed: a repeat of it is the same decision, and anything else is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_is_decided_once() {
+    let model = Script::new([call("probe__effect", json!({"key": "model"})), say("done")]);
+    let host = TestHost::with_probe(model).await;
+    let paused = host.run("go").await;
+    let approval = paused["metadata"]["requiredAction"]["approvalId"].clone();
+    let edit = |key: &str| json!({"action": "APPROVE", "approvalId": approval, "arguments": {"key": key}});
+
+    let edits = ["a", "b"].repeat(8);
+    let answers =
+        futures_util::future::join_all(edits.iter().map(|key| host.resume(&paused, edit(key)))).await;
+
+    let won = if host.effects("a").await == 1 { "a" } else { "b" };
+    let lost = if won == "a" { "b" } else { "a" };
+    assert_eq!((host.effects(won).await, host.effects(lost).await, host.effects("model").await), (1, 0, 0));
+    for (key, answer) in edits.iter().zip(answers) {
+        assert_eq!(answer.status, if *key == won { 200 } else { 409 }, "{key}: {answer:?}");
+    }
+    let plain = host.resume(&paused, json!({"action": "APPROVE", "approvalId": approval})).await;
+    assert_eq!(plain.status, 409, "the model's own arguments were not approved");
+}
+
+/// An edit changes the arguments, not the tool: the plugin is the one that the human was asked about.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_does_not_approve_another_plugin() {
+    let model = Script::new([call("probe__effect", json!({"key": "model"})), say("done")]);
+    let mut host = TestHost::with_probe(model).await;
+    let paused = host.run("go").await;
+    host.stop().await;
+    let file = host.folder().join("plugins/probe.wasm");
+    let mut bytes = std::fs::read(&file).expect("the component");
+    // A custom section named "x": the same code, and another digest.
+    bytes.extend([0, 2, 1, b'x']);
+    std::fs::write(&file, bytes).expect("it can be replaced");
+    host.restart().await;
+
+    let run = host.resume(&paused, json!({"action": "APPROVE", "arguments": {"key": "human"}})).await.body;
+
+    assert_eq!(
+        (&run["status"], &run["tools"][0]["outcome"]),
+        (&json!("COMPLETED"), &json!("unavailable")),
+        "{run}"
+    );
+    assert_eq!((host.effects("model").await, host.effects("human").await), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_belong_to_an_approval() {
+    let two = [("probe__effect", json!({"key": "a"})), ("probe__effect", json!({"key": "b"}))];
+    let host = TestHost::with_probe(Script::new([calls(two), say("done")])).await;
+    let paused = host.run("go").await;
+    let ids = [0, 1].map(|index: usize| paused["metadata"]["requiredActions"][index]["approvalId"].clone());
+    let reject =
+        json!({"decisions": [{"approvalId": ids[0], "action": "REJECT", "arguments": {"key": "x"}}]});
+    let refused = host.resume(&paused, reject).await;
+    assert_eq!(
+        (refused.status, &refused.body["invalidParams"][0]["field"]),
+        (400, &json!("decisions[0].arguments"))
+    );
+    // One bad edit, and the good one beside it is not taken either.
+    let mixed = json!({"decisions": [
+        {"approvalId": ids[0], "action": "APPROVE", "arguments": {"key": "edited"}},
+        {"approvalId": ids[1], "action": "APPROVE", "arguments": {"key": 7}},
+    ]});
+    assert_eq!(host.resume(&paused, mixed).await.status, 400);
+    let pending = host.read(&paused).await["metadata"]["requiredActions"].as_array().map(Vec::len);
+    assert_eq!(pending, Some(2), "all or nothing");
+    let good = json!({"decisions": [
+        {"approvalId": ids[0], "action": "APPROVE", "arguments": {"key": "edited"}},
+        {"approvalId": ids[1], "action": "APPROVE"},
+    ]});
+    assert_eq!(host.resume(&paused, good).await.body["status"], "COMPLETED");
+    let keys = ["a", "b", "edited"];
+    let counts = futures_util::future::join_all(keys.map(|key| host.effects(key))).await;
+    assert_eq!(counts, [0, 1, 1]);
+}

@@ -63,3 +63,45 @@ async fn what_was_approved_before_a_kill_is_not_run_again_after_it() {
     assert_eq!((late.status, &late.body["currentStatus"]), (409, &json!("COMPLETED")));
     assert_eq!(host.effects("k").await, 1);
 }
+
+/// A client that does not know whether its decision arrived sends it again, whatever happened between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_with_a_key_is_one_decision_across_kills() {
+    let model = model().await;
+    let mut host = Process::start(&["probe"], &model.config()).await;
+    let paused = host.run("go").await;
+    let id = paused["runId"].as_str().expect("an id");
+    host.restart().await;
+    let approve = json!({"action": "APPROVE"});
+    let first = host.resume(id, Some("d"), &approve).await;
+    assert_eq!((first.status, &first.body["status"]), (200, &json!("COMPLETED")), "{first:?}");
+
+    host.restart().await;
+
+    let again = host.resume(id, Some("d"), &approve).await;
+    assert_eq!((again.status, &again.body), (200, &first.body), "the key makes it the same decision");
+    let other = host.resume(id, Some("d"), &json!({"action": "REJECT"})).await;
+    assert_eq!(other.status, 422, "{other:?}");
+    assert_eq!((host.effects("k").await, model.asked().len()), (1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_run_is_rejected_after_a_kill() {
+    let model = model().await;
+    let mut host = Process::start(&["probe"], &model.config()).await;
+    let paused = host.run("go").await;
+    let id = paused["runId"].as_str().expect("an id");
+    host.restart().await;
+
+    let answer = host.resume(id, None, &json!({"action": "REJECT", "comment": "not today"})).await;
+
+    assert_eq!((answer.status, &answer.body["status"]), (200, &json!("COMPLETED")), "{answer:?}");
+    assert_eq!((host.effects("k").await, model.asked().len()), (0, 2));
+    let messages = model.asked()[1]["messages"].clone();
+    let (asked, told) = (&messages[1]["tool_calls"][0], &messages[2]);
+    assert_eq!((&asked["id"], &told["tool_call_id"]), (&json!("call_abc"), &json!("call_abc")));
+    assert!(told["content"].as_str().is_some_and(|told| told.contains("Their comment: not today")), "{told}");
+
+    host.restart().await;
+    assert_eq!(host.wait_for(id, &["COMPLETED"]).await["tools"], answer.body["tools"]);
+}

@@ -32,3 +32,32 @@ async fn the_model_is_told_and_goes_on() {
     let row = "select status || ' by ' || resolved_by || ': ' || comment from approvals where resolved_at is not null";
     assert_eq!(text(&database, row).await, ["REJECTED by admin: too risky"]);
 }
+
+/// The model may insist: each call is asked about anew, and the run is the model's to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_insists_is_asked_about_again() {
+    let again = || call("probe__effect", json!({"key": "k"}));
+    let host = TestHost::with_probe(Script::new([again(), again(), say("I give up.")])).await;
+    let first = host.run("go").await;
+    let second = host.resume(&first, json!({"action": "reject"})).await.body;
+    assert_eq!(second["status"], "PAUSED");
+    let id = |run: &serde_json::Value| run["metadata"]["requiredAction"]["approvalId"].clone();
+    assert_ne!(id(&first), id(&second));
+    assert_eq!(second["tools"][0]["toolOutput"], "A human rejected this call. It did not run.");
+
+    host.clock.advance(std::time::Duration::from_secs(5));
+    let done = host.resume(&first, json!({"decision": "REJECTED", "comment": "  "})).await.body;
+
+    assert_eq!((&done["status"], &done["content"]), (&json!("COMPLETED"), &json!("I give up.")), "{done}");
+    assert_eq!(done["metrics"]["errorCount"], 2);
+    assert_eq!(host.effects("k").await, 0);
+    let times =
+        "select cast((resolved_at - created_at) / 1000 as text) from approvals order by created_at, id";
+    assert_eq!(host.texts(times).await, ["0", "5"], "when it was decided");
+    let events = "select kind from run_events order by seq";
+    let turn = ["replied", "paused", "decided"];
+    assert_eq!(
+        host.texts(events).await,
+        [&["created"], &turn[..], &turn, &["replied", "completed"]].concat()
+    );
+}

@@ -194,15 +194,13 @@ impl TestHost {
     }
 
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        let response = request.send().await.expect("an answer");
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.expect("a body");
-        let body = if text.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&text).unwrap_or(Value::String(text))
-        };
-        Answer { status, headers, body }
+        answer(request).await.expect("an answer")
+    }
+
+    /// Sends beside the test: what a caller waits for while the test goes on.
+    pub(crate) fn begin(&self, path: &str, body: &Value) -> JoinHandle<Answer> {
+        let request = self.request(reqwest::Method::POST, path).json(body);
+        tokio::spawn(async { answer(request).await.expect("an answer") })
     }
 
     /// Waits until a call is under way, and returns its run's id.
@@ -233,4 +231,27 @@ impl TestHost {
     pub(crate) async fn run_count(&self) -> usize {
         self.texts("select id from runs").await.len()
     }
+}
+
+pub(super) async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await?;
+    let body = if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text).unwrap_or(Value::String(text))
+    };
+    Ok(Answer { status, headers, body })
+}
+
+/// Waits until something that a test can observe is so.
+pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    for _ in 0..1500 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("waited in vain: {what}");
 }

@@ -13,5 +13,5 @@ pub(crate) mod sse;
 pub(crate) mod teller;
 
 pub(crate) use self::caller::Caller;
-pub(crate) use self::host::{Answer, TestHost};
-pub(crate) use self::script::{Script, call, calls, say};
+pub(crate) use self::host::{Answer, TestHost, until};
+pub(crate) use self::script::{Script, Speaker, asked, call, calls, replied, say};

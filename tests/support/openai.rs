@@ -19,6 +19,9 @@ pub(crate) struct OpenAi {
     asked: Arc<Mutex<Vec<Value>>>,
     /// Milliseconds that each answer takes.
     delay: Arc<AtomicU64>,
+    /// How many requests are answered without delay.
+    prompt: Arc<AtomicU64>,
+    left: Arc<AtomicU64>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -26,7 +29,10 @@ pub(crate) struct OpenAi {
 struct Shared {
     answer: Arc<Answer>,
     delay: Arc<AtomicU64>,
+    prompt: Arc<AtomicU64>,
     asked: Arc<Mutex<Vec<Value>>>,
+    /// Callers who closed the connection before they were answered.
+    left: Arc<AtomicU64>,
 }
 
 impl OpenAi {
@@ -34,13 +40,19 @@ impl OpenAi {
     pub(crate) async fn start(answer: impl Fn(&Value) -> Response + Send + Sync + 'static) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let delay = Arc::new(AtomicU64::new(0));
-        let shared =
-            Shared { answer: Arc::new(answer), delay: Arc::clone(&delay), asked: Arc::clone(&asked) };
+        let (prompt, left) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let shared = Shared {
+            answer: Arc::new(answer),
+            delay: Arc::clone(&delay),
+            prompt: Arc::clone(&prompt),
+            asked: Arc::clone(&asked),
+            left: Arc::clone(&left),
+        };
         let router = Router::new().route("/v1/chat/completions", post(complete)).with_state(shared);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
-        Self { url, asked, delay, server }
+        Self { url, asked, delay, prompt, left, server }
     }
 
     /// From now on each answer takes this long.
@@ -48,9 +60,20 @@ impl OpenAi {
         self.delay.store(u64::try_from(delay.as_millis()).expect("a short time"), Ordering::SeqCst);
     }
 
+    /// The same, from the n-th request on.
+    pub(crate) fn delay_from(&self, request: u64, delay: Duration) {
+        self.prompt.store(request - 1, Ordering::SeqCst);
+        self.delay(delay);
+    }
+
     /// The requests so far, oldest first.
     pub(crate) fn asked(&self) -> Vec<Value> {
         self.asked.lock().expect("no test panics in here").clone()
+    }
+
+    /// How many callers closed the connection before they were answered.
+    pub(crate) fn left(&self) -> u64 {
+        self.left.load(Ordering::SeqCst)
     }
 
     /// A configuration file with one agent, `agent`, on this server, and every tool.
@@ -70,9 +93,31 @@ impl Drop for OpenAi {
 }
 
 async fn complete(State(shared): State<Shared>, Json(body): Json<Value>) -> Response {
-    shared.asked.lock().expect("no test panics in here").push(body.clone());
-    tokio::time::sleep(Duration::from_millis(shared.delay.load(Ordering::SeqCst))).await;
+    let number = {
+        let mut asked = shared.asked.lock().expect("no test panics in here");
+        asked.push(body.clone());
+        asked.len() as u64
+    };
+    let mut waiting = Waiting { left: &shared.left, answered: false };
+    if number > shared.prompt.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(shared.delay.load(Ordering::SeqCst))).await;
+    }
+    waiting.answered = true;
     (shared.answer)(&body)
+}
+
+/// hyper drops the answer under way when its caller closes the connection.
+struct Waiting<'a> {
+    left: &'a AtomicU64,
+    answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.left.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 /// How many replies the model has given since the last user's message.

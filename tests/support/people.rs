@@ -34,6 +34,10 @@ impl<'a> Person<'a> {
         Self { host, token: token.as_str().to_owned() }
     }
 
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let mut request = reqwest::Client::new()
             .request(method, format!("{}{path}", self.host.url))

@@ -8,9 +8,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Row as _};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::task::JoinHandle;
 
 use super::guests::guest;
-use super::host::{ADMIN, Answer};
+use super::host::{ADMIN, Answer, answer, until};
 use super::server::Server;
 
 pub(crate) struct Process {
@@ -87,11 +88,28 @@ impl Process {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
-        let response = request.bearer_auth(ADMIN).send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await?;
-        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") };
-        Ok(Answer { status, headers, body })
+        answer(request.bearer_auth(ADMIN)).await
+    }
+
+    /// Sends beside the test; an error says that the process was gone before it answered.
+    pub(crate) fn begin(&self, path: &str, body: &Value) -> JoinHandle<reqwest::Result<Answer>> {
+        let request = self.client.post(format!("{}{path}", self.url)).bearer_auth(ADMIN).json(body);
+        tokio::spawn(answer(request))
+    }
+
+    /// Decides, with an `Idempotency-Key` where one is given.
+    pub(crate) async fn resume(&self, run: &str, key: Option<&str>, body: &Value) -> Answer {
+        let path = format!("{}/api/agents/agent/runs/{run}/continue", self.url);
+        let mut request = self.client.post(path).json(body);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        self.send(request).await.expect("an answer")
+    }
+
+    /// Waits until the probe's counter `key` stands at `count`.
+    pub(crate) async fn wait_for_effects(&self, key: &str, count: u64) {
+        until(key, async || self.effects(key).await == count).await;
     }
 
     /// Waits until the run has one of these statuses.

@@ -42,15 +42,50 @@ impl Model for Script {
         if let Some(gate) = &self.gate {
             gate.acquire().await.expect("the gate is never closed").forget();
         }
-        let replied = request
-            .messages
-            .iter()
-            .rev()
-            .take_while(|message| !matches!(message, Message::User { .. }))
-            .filter(|message| matches!(message, Message::Assistant(_)))
-            .count();
-        Ok(self.turns.get(replied).or(self.turns.last()).expect("a script has a turn").clone())
+        Ok(self.turns.get(replied(request)).or(self.turns.last()).expect("a script has a turn").clone())
     }
+}
+
+/// A model that a closure speaks for; remembers what it was asked.
+pub(crate) struct Speaker {
+    speak: Box<dyn Fn(&Request) -> Result<Reply, ModelError> + Send + Sync>,
+    requests: Mutex<Vec<Request>>,
+}
+
+impl Speaker {
+    pub(crate) fn new(
+        speak: impl Fn(&Request) -> Result<Reply, ModelError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { speak: Box::new(speak), requests: Mutex::default() })
+    }
+
+    /// The requests so far, oldest first.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().expect("no test panics in here").clone()
+    }
+}
+
+#[async_trait::async_trait]
+impl Model for Speaker {
+    async fn reply(&self, request: &Request) -> Result<Reply, ModelError> {
+        self.requests.lock().expect("no test panics in here").push(request.clone());
+        (self.speak)(request)
+    }
+}
+
+/// How many replies the model has given since the last user's message.
+pub(crate) fn replied(request: &Request) -> usize {
+    let since = request.messages.iter().rev().take_while(|message| !matches!(message, Message::User { .. }));
+    since.filter(|message| matches!(message, Message::Assistant(_))).count()
+}
+
+/// The last user's message.
+pub(crate) fn asked(request: &Request) -> String {
+    let text = |message: &Message| match message {
+        Message::User { text, .. } => Some(text.clone()),
+        Message::Assistant(_) | Message::Tool { .. } => None,
+    };
+    request.messages.iter().rev().find_map(text).expect("a user's message")
 }
 
 /// A reply with one call.

@@ -100,6 +100,9 @@ impl Runner {
         if self.is_draining() {
             return Err(DecideError::Draining);
         }
+        // Before the key is looked up: what the same request decided meanwhile shows in the claim, and not
+        // only in a run that waits no more.
+        let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
         if let Some(claim) = &request.claim {
             match self.store.find_claim(claim).await? {
                 None | Some(Claim::New) => {}
@@ -107,11 +110,11 @@ impl Runner {
                 Some(Claim::Reused) => return Err(DecideError::KeyReused),
             }
         }
-        let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
         let Some(targets) = targets(&run, &request.targets)? else { return Ok(()) };
         loop {
-            let decisions = self.to_record(&run, &targets, request).await?;
-            if decisions.is_empty() || self.record(run, decisions, request).await? {
+            if let Some(decisions) = self.to_record(&run, &targets, request).await?
+                && (decisions.is_empty() || self.record(run, decisions, request).await?)
+            {
                 return Ok(());
             }
             run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
@@ -146,13 +149,14 @@ impl Runner {
         Ok(true)
     }
 
-    /// The decisions that are still to be taken; none where all were taken before and say the same.
+    /// The decisions that are still to be taken; empty where all were taken before and say the same. None: the
+    /// run had something to expire first; look again.
     async fn to_record(
         &self,
         run: &Run,
         targets: &[(ApprovalId, Choice)],
         request: &DecideRequest,
-    ) -> Result<Vec<Decided>, DecideError> {
+    ) -> Result<Option<Vec<Decided>>, DecideError> {
         let DecideRequest { by, key, .. } = request;
         let mut decisions = Vec::new();
         for (id, choice) in targets {
@@ -173,8 +177,9 @@ impl Runner {
                     return Err(DecideError::NotPaused { current: run.status().word() });
                 }
                 None if asked.expires_at <= self.clock.now() => {
+                    // Somebody else's decision may have come first: the journal says which it was.
                     self.expire(&run.spec().id).await?;
-                    return Err(DecideError::Expired(id.clone()));
+                    return Ok(None);
                 }
                 None if run.votes_on(id).any(|vote| vote.by == *by) => {
                     // One vote each: saying it again changes nothing.
@@ -188,7 +193,7 @@ impl Runner {
                 }
             }
         }
-        Ok(decisions)
+        Ok(Some(decisions))
     }
 
     fn decision(&self, asked: &PendingApproval, choice: &Choice) -> Result<Decision, DecideError> {
@@ -215,7 +220,12 @@ impl Runner {
             return Err(DecideError::BadArguments(format!("{} is not loaded any more", asked.tool)));
         };
         plugin.check_arguments(&spec.name, arguments).map_err(DecideError::BadArguments)?;
-        let fingerprint = Fingerprint::of(plugin.digest(), &spec.name, arguments);
+        // An edit changes the arguments and nothing else. Where the plugin is not the one that the human was
+        // asked about, the edit is bound to no plugin at all, and the call does not run.
+        let asked_arguments = asked.call.parsed_arguments().unwrap_or_default();
+        let unchanged = asked.fingerprint == Fingerprint::of(plugin.digest(), &spec.name, &asked_arguments);
+        let digest = if unchanged { plugin.digest() } else { asked.fingerprint.as_str() };
+        let fingerprint = Fingerprint::of(digest, &spec.name, arguments);
         Ok(EditedArguments { arguments: arguments.clone(), fingerprint })
     }
 }

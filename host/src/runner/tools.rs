@@ -14,7 +14,6 @@ use super::Runner;
 use super::drive::DriveError;
 use super::presence::Present;
 use crate::agent::Agent;
-
 use crate::plugin::{Invocation, Plugin};
 use crate::registry::ToolRegistry;
 use crate::run::{DueCall, Run, Standing};
@@ -145,12 +144,17 @@ impl Runner {
 }
 
 fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &Standing) -> Verdict {
-    let found = call.name.parse::<ToolName>().ok().and_then(|name| registry.get(&name));
+    let name = call.name.parse::<ToolName>().ok();
+    let found = name.as_ref().and_then(|name| registry.get(name));
     let Some((plugin, spec)) = found.filter(|(_, spec)| agent.may_use(&spec.name)) else {
-        return match standing {
-            Standing::Requested => Verdict::Answer(no_such_tool(registry, agent, &call.name)),
-            Standing::Approved(_) | Standing::InDoubt(_) | Standing::Again(_) => {
-                Verdict::Answer(unavailable())
+        return match (standing, name) {
+            (Standing::Requested, _) => Verdict::Answer(no_such_tool(registry, agent, &call.name)),
+            (Standing::Approved(_), _) => Verdict::Answer(unavailable()),
+            (Standing::Again(_), _) | (Standing::InDoubt(_), None) => Verdict::Answer(not_run_again()),
+            // That its tool is gone now does not mean that the call did not happen.
+            (Standing::InDoubt(_), Some(tool)) => {
+                let fingerprint = Fingerprint::of("", &tool, &call.parsed_arguments().unwrap_or_default());
+                Verdict::Ask(Asked { question: Question::OutcomeUnknown, tool, title: None, fingerprint })
             }
         };
     };
@@ -191,7 +195,8 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
         }
         Standing::InDoubt(_) => ask(Question::OutcomeUnknown, fingerprint),
         Standing::Again(doubt) if unchanged(&doubt.approved) => run(arguments),
-        Standing::Approved(_) | Standing::Again(_) => Verdict::Answer(unavailable()),
+        Standing::Again(_) => Verdict::Answer(not_run_again()),
+        Standing::Approved(_) => Verdict::Answer(unavailable()),
     }
 }
 
@@ -219,4 +224,10 @@ fn unavailable() -> ToolOutcome {
     let text = "The tool changed or was removed after this call was approved, so it did not run. If it is still \
                 needed, call the tool again.";
     ToolOutcome::of(OutcomeKind::Unavailable, text)
+}
+
+fn not_run_again() -> ToolOutcome {
+    let text = "The server stopped while this call was running, and its tool changed or was removed since, so it was \
+                not run again. Whether it took effect is not known.";
+    ToolOutcome::of(OutcomeKind::Interrupted, text)
 }

@@ -154,5 +154,6 @@ holdfast_plugin::export! {
     Tool::new("slow_idempotent", "Sleeps once, and is safe to repeat.", slow_idempotent).idempotent(),
     Tool::new("remember", "Keeps a value in a scope.", remember),
     Tool::new("recall", "Says the value that a scope has for a key.", recall).read_only(),
+    Tool::new("slow_read", "As slow_idempotent, and says that it only reads.", slow_idempotent).read_only(),
     Tool::new("env", "Says what the guest sees of the machine.", env).read_only().returns::<Seen>(),
 }
