@@ -82,6 +82,7 @@ pub mod command;
 pub mod config;
 pub mod event;
 pub mod http;
+mod fetch;
 pub mod id;
 pub mod key;
 pub mod model;

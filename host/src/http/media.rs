@@ -3,20 +3,18 @@
 //! A URL is a caller's: https only, no redirects, public addresses only, and the connection goes to the
 //! addresses that were checked.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use serde::Deserialize;
 use url::{Host, Url};
 use utoipa::ToSchema;
 
 use super::problem::{InvalidParam, Kind, Problem};
 use crate::address::is_public;
+use crate::fetch;
 use crate::session::Media;
 
 /// An image or another attachment.
@@ -54,12 +52,7 @@ pub(crate) struct MediaChecker {
 
 impl MediaChecker {
     pub(crate) fn new(limits: MediaLimits) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Arc::new(CheckedResolver { allow_private: limits.allow_private }))
-            .no_proxy()
-            .timeout(FETCH_TIMEOUT)
-            .build()?;
+        let client = fetch::client(limits.allow_private, FETCH_TIMEOUT)?;
         Ok(Self { limits, client })
     }
 
@@ -177,23 +170,4 @@ fn is_media_type(mime: &str) -> bool {
     let family = matches!(kind.to_ascii_lowercase().as_str(), "image" | "audio" | "video")
         || mime.eq_ignore_ascii_case("application/pdf");
     family && !subtype.is_empty() && subtype.bytes().all(token)
-}
-
-/// Resolves a name once and keeps the public addresses only: what is checked is what is connected to.
-struct CheckedResolver {
-    allow_private: bool,
-}
-
-impl Resolve for CheckedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let addresses: Vec<SocketAddr> = found.collect();
-            if !allow_private && addresses.iter().any(|address| !is_public(address.ip())) {
-                return Err("the name resolves to an address that is not public".into());
-            }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
 }
