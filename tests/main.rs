@@ -43,4 +43,4 @@ mod sessions_remember;
 mod stream;
 mod stream_provider;
 mod two_gated_calls_in_one_turn;
-// slice E
+mod webhooks;

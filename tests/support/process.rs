@@ -13,6 +13,9 @@ use super::guests::guest;
 use super::host::{ADMIN, Answer};
 use super::server::Server;
 
+/// In the environment of every process, and of the tests (`.cargo/config.toml`).
+pub(crate) const HOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 pub(crate) struct Process {
     pub(crate) url: String,
     pub(crate) folder: TempDir,
@@ -40,7 +43,12 @@ impl Process {
     }
 
     async fn launch(&mut self) {
-        let server = Server::launch(self.folder.path(), &["serve"], &[("HOLDFAST_ADMIN_TOKEN", ADMIN)]).await;
+        let server = Server::launch(
+            self.folder.path(),
+            &["serve"],
+            &[("HOLDFAST_ADMIN_TOKEN", ADMIN), ("HOOK_SECRET", HOOK_SECRET)],
+        )
+        .await;
         self.url.clone_from(&server.url);
         self.server = Some(server);
     }
