@@ -89,7 +89,7 @@ async fn thoughts_are_kept_apart_from_answers() {
 /// All figures are always there; unknown is null and never 0, and what is known adds up.
 #[tokio::test(flavor = "multi_thread")]
 async fn figures_are_sums_of_what_is_known() {
-    let tokens = |input, output, reasoning| Tokens { input, output, reasoning, ..Tokens::default() };
+    let tokens = |input, output, reasoning| Tokens { input, output, reasoning };
     let table = [
         ([tokens(None, None, None), tokens(None, None, None)], [Value::Null, Value::Null, Value::Null]),
         (

@@ -52,4 +52,4 @@ mod stream;
 mod stream_provider;
 mod structured_output;
 mod two_gated_calls_in_one_turn;
-// slice E
+mod webhooks;

@@ -5,6 +5,7 @@
 
 mod file;
 mod limits;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::model::{Provider, default_key_env};
 use crate::plugin::PluginSettings;
 use crate::runner::QueueSettings;
 use crate::store::KillPoint;
+use crate::webhook::Webhook;
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
@@ -42,6 +44,9 @@ pub struct Config {
     pub rate_limit: Option<RateLimit>,
     pub budgets: Budgets,
     pub background: QueueSettings,
+    pub webhooks: Vec<Webhook>,
+    /// How long before it expires webhooks are told of an approval.
+    pub approval_warning: Duration,
     /// How long runs may go on after SIGTERM.
     pub shutdown_grace: Duration,
     /// Where a test has this process killed; none in release builds.
@@ -122,6 +127,8 @@ impl Config {
             (None, None) => relative_to(&folder, "sqlite://holdfast.db"),
         };
         let admin_token = admin_token()?;
+        let webhooks = webhooks::check(parsed.webhooks, variable)
+            .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         Ok(Self {
             listen: args.listen.or(parsed.listen).unwrap_or(DEFAULT_LISTEN),
             database,
@@ -137,6 +144,8 @@ impl Config {
             rate_limit: parsed.rate_limit,
             budgets: parsed.budgets,
             background: parsed.background,
+            webhooks,
+            approval_warning: Duration::from_millis(parsed.approval_warning_ms),
             shutdown_grace: Duration::from_millis(parsed.shutdown_grace_ms),
             kill_point: kill_point(),
         })

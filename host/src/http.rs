@@ -22,6 +22,7 @@ mod run_response;
 mod runs;
 mod sessions;
 mod stream;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -132,7 +133,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(admin_agents::get, admin_agents::update, admin_agents::delete))
         .routes(routes!(admin_agents::restore))
         .routes(routes!(audit::list))
-        // slice E
+        .routes(routes!(webhooks::deliveries))
         .routes(routes!(agents::list))
         .routes(routes!(agents::get))
         .routes(routes!(catalog::tools))

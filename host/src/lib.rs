@@ -98,3 +98,4 @@ pub mod session;
 pub mod store;
 pub mod tool;
 pub mod toolchain;
+pub mod webhook;

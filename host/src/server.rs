@@ -21,6 +21,7 @@ use crate::plugin::{PluginHost, PluginSettings};
 use crate::registry::ToolRegistry;
 use crate::runner::{Parts, Runner};
 use crate::store::{self, Store};
+use crate::webhook::{Dispatcher, Webhook};
 
 /// How often `holdfast dev` looks for rebuilt plugins.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// A server that is ready to serve.
 pub struct Server {
     app: App,
+    webhooks: Vec<Webhook>,
+    approval_warning: Duration,
     shutdown_grace: Duration,
 }
 
@@ -45,6 +48,7 @@ impl Server {
             .await
             .context("cannot open the database")?;
         refuse_open_door(config, store.as_ref()).await?;
+        store.subscribe(config.webhooks.iter().map(|webhook| webhook.subscription.clone()).collect());
         for agent in &config.agents {
             models.check(&agent.model).with_context(|| format!("agent `{}`", agent.id))?;
         }
@@ -80,7 +84,12 @@ impl Server {
             admin_token_hash: config.admin_token.as_deref().map(Token::hash),
             limits: config.http,
         };
-        Ok(Self { app, shutdown_grace: config.shutdown_grace })
+        Ok(Self {
+            app,
+            webhooks: config.webhooks.clone(),
+            approval_warning: config.approval_warning,
+            shutdown_grace: config.shutdown_grace,
+        })
     }
 
     /// Serves until `shutdown` resolves, then lets what runs come to rest.
@@ -89,7 +98,7 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { app, shutdown_grace } = self;
+        let Self { app, webhooks, approval_warning, shutdown_grace } = self;
         let runner = app.runner.clone();
         let store = app.store.clone();
         let taken_up = runner.recover().await.context("cannot take up the runs of the last start")?;
@@ -101,6 +110,7 @@ impl Server {
             let runner = runner.clone();
             async move { runner.expire_forever().await }
         });
+        let dispatcher = Dispatcher::start(&webhooks, approval_warning, &store, &app.clock)?;
         let (stop_accepting, stopped) = tokio::sync::oneshot::channel::<()>();
         let service = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
             // An error means that the sender is gone: stop, too.
@@ -117,6 +127,7 @@ impl Server {
             result?.context("the HTTP server failed")?;
         }
         expiry.await?;
+        dispatcher.stop().await;
         store.close().await;
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
 use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
+use crate::webhook::{Attempt, Delivery, Subscription};
 
 mod agents;
 mod approvals;
@@ -28,6 +29,7 @@ mod keys;
 mod kill;
 mod kv;
 mod lists;
+mod outbox;
 mod queue;
 mod row;
 mod runs;
@@ -162,7 +164,30 @@ pub trait Store: Send + Sync {
     /// What the run's organisation used on a day; none = there is no such run.
     async fn day_usage(&self, run: &RunId, day: Day) -> Result<Option<DayUsage>, StoreError>;
 
-    // -- Webhooks (slice E) --
+    // -- Webhooks --
+
+    /// Which endpoints the events from now on are for. Once, before anything is written.
+    fn subscribe(&self, webhooks: Vec<Subscription>);
+
+    /// What the endpoint is to be told now, oldest first.
+    async fn due_deliveries(
+        &self,
+        endpoint: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError>;
+
+    /// Writes down what an attempt came to.
+    async fn settle_delivery(&self, id: &str, attempt: Attempt) -> Result<(), StoreError>;
+
+    /// Adds deliveries for approvals that expire between the two times, once for each. Returns for how many.
+    async fn warn_of_expiry(&self, now: Timestamp, until: Timestamp) -> Result<u64, StoreError>;
+
+    /// Forgets deliveries that were made before. Returns how many.
+    async fn prune_deliveries(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Newest first; no organisation = everyone's.
+    async fn deliveries(&self, org: Option<&OrgId>, range: Range) -> Result<Listed<Delivery>, StoreError>;
 
     /// The run's events after `seq`, at most `limit`, oldest first; none of an unknown run.
     async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError>;

@@ -14,6 +14,9 @@ use super::guests::guest;
 use super::host::{ADMIN, Answer, answer, until};
 use super::server::Server;
 
+/// In the environment of every process, and of the tests (`.cargo/config.toml`).
+pub(crate) const HOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 pub(crate) struct Process {
     pub(crate) url: String,
     pub(crate) folder: TempDir,
@@ -46,7 +49,8 @@ impl Process {
     }
 
     async fn launch(&mut self, environment: &[(&str, &str)]) {
-        let environment = [environment, &[("HOLDFAST_ADMIN_TOKEN", ADMIN)]].concat();
+        let own = [("HOLDFAST_ADMIN_TOKEN", ADMIN), ("HOOK_SECRET", HOOK_SECRET)];
+        let environment = [environment, &own].concat();
         let server = Server::launch(self.folder.path(), &["serve"], &environment).await;
         self.url.clone_from(&server.url);
         self.server = Some(server);

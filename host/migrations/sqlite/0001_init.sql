@@ -119,7 +119,9 @@ create table approvals (
     comment text,
     created_at integer not null,
     resolved_at integer,
-    expires_at integer not null
+    expires_at integer not null,
+    -- When webhooks were told that it will expire soon.
+    warned_at integer
 ) strict;
 
 create index approvals_by_run on approvals (run_id);
@@ -227,4 +229,25 @@ create table org_usage (
     primary key (org_id, day)
 ) strict;
 
--- slice E
+-- What webhooks are to be told: one row for each event and endpoint, written with the event. Refers to nothing:
+-- who deletes a session does not take back what it told.
+create table webhook_deliveries (
+    -- Made of the event and the endpoint, so that a receiver knows a repeat.
+    id text not null primary key,
+    endpoint text not null,
+    org_id text not null,
+    type text not null,
+    -- JSON, as it is signed.
+    body text not null,
+    status text not null,
+    attempts integer not null,
+    -- Of the last answer; null = there was none.
+    last_status integer,
+    created_at integer not null,
+    last_attempt_at integer,
+    next_attempt_at integer not null
+) strict;
+
+create index webhook_deliveries_due on webhook_deliveries (endpoint, next_attempt_at) where status = 'PENDING';
+create index webhook_deliveries_by_org on webhook_deliveries (org_id, created_at, id);
+create index webhook_deliveries_by_age on webhook_deliveries (created_at);

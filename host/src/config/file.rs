@@ -10,6 +10,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::limits::{self, BudgetsTable, PriceTable, RateLimitTable};
+use super::webhooks::WebhookTable;
 use crate::agent::{Agent, AgentParts, ApprovalTerms, BudgetParts, ModelName, ToolPattern};
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, MediaLimits, RateLimit};
@@ -31,6 +32,8 @@ pub(super) struct File {
     pub(super) plugins: BTreeMap<String, PluginSettings>,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) budgets: Budgets,
+    pub(super) webhooks: Vec<WebhookTable>,
+    pub(super) approval_warning_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +61,14 @@ struct FileTable {
     #[serde(default)]
     budgets: BudgetsTable,
     rate_limit: Option<RateLimitTable>,
+    #[serde(default)]
+    webhooks: Vec<WebhookTable>,
+    #[serde(default = "default_warning")]
+    approval_warning_ms: u64,
+}
+
+fn default_warning() -> u64 {
+    3_600_000
 }
 
 fn default_grace() -> u64 {
@@ -138,6 +149,10 @@ impl File {
         for id in table.plugins.keys() {
             crate::tool::check_name_part(id).map_err(|error| format!("[plugins.{id}]: {error}"))?;
         }
+        if !(1_000..=86_400_000).contains(&table.approval_warning_ms) {
+            let found = table.approval_warning_ms;
+            return Err(format!("approval_warning_ms must be from 1000 to 86400000, not {found}"));
+        }
         let default = HttpLimits::default();
         let media = MediaLimits {
             max_bytes: table.http.max_media_bytes.unwrap_or(default.media.max_bytes),
@@ -156,6 +171,8 @@ impl File {
             plugins: table.plugins,
             rate_limit: table.rate_limit.map(RateLimit::from),
             budgets: limits::budgets(table.prices, table.budgets)?,
+            webhooks: table.webhooks,
+            approval_warning_ms: table.approval_warning_ms,
         })
     }
 }

@@ -3,6 +3,8 @@
 //! Where a provider can enforce a schema it is passed on, but nothing relies on that: every answer is checked
 //! here. Models wrap JSON in code fences and prose, which is forgiven as long as one value is meant.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::Runner;
@@ -26,7 +28,8 @@ pub(super) fn ask(request: &mut Request, schema: Option<&Value>) {
     }
     let rule =
         "Your final answer must be one JSON value that fits this JSON Schema, without any text around it:";
-    request.system.push_str(&format!("{rule}\n{schema}"));
+    // Writing to a `String` cannot fail.
+    let _ = write!(request.system, "{rule}\n{schema}");
     request.response_schema = Some(schema.clone());
 }
 

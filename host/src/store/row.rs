@@ -14,6 +14,7 @@ use crate::key::ApiKey;
 use crate::run::{Run, RunStatus};
 use crate::session::{Owner, Session, Tokens};
 use crate::tool::{Decided, Decision, PendingApproval};
+use crate::webhook::{self, NewDelivery, Subscription};
 
 /// Most characters of a session's title.
 const TITLE: usize = 80;
@@ -27,6 +28,7 @@ pub(super) struct RunChange {
     pub(super) approvals: Vec<ApprovalChange>,
     pub(super) audit: Vec<AuditEntry>,
     pub(super) usage: Vec<UsageChange>,
+    pub(super) deliveries: Vec<NewDelivery>,
 }
 
 /// The columns of `runs` that change.
@@ -91,7 +93,7 @@ pub(super) struct Resolution {
 }
 
 impl RunChange {
-    pub(super) fn of(run: &Run) -> Result<Self, StoreError> {
+    pub(super) fn of(run: &Run, webhooks: &[Subscription]) -> Result<Self, StoreError> {
         let unsaved = run.unsaved();
         let events = unsaved.iter().map(EventRow::of).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -101,6 +103,10 @@ impl RunChange {
             approvals: unsaved.iter().flat_map(|recorded| ApprovalChange::of(recorded, run)).collect(),
             audit: unsaved.iter().filter_map(|recorded| audit::of_event(recorded, run)).collect(),
             usage: unsaved.iter().filter_map(|recorded| UsageChange::of(recorded, run)).collect(),
+            deliveries: unsaved
+                .iter()
+                .flat_map(|recorded| webhook::of_event(recorded, run, webhooks))
+                .collect(),
         })
     }
 }

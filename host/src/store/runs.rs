@@ -5,6 +5,7 @@ use super::approvals;
 use super::audit;
 use super::claims;
 use super::dialect::{Dialect, Sql, Value};
+use super::outbox;
 use super::row::{self, ApprovalChange, EventRow, OriginRow, RunChange, RunRow};
 use super::usage;
 use super::writer::Undo;
@@ -200,6 +201,9 @@ async fn append<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Result<
     }
     for entry in &change.audit {
         audit::append(sql, entry).await?;
+    }
+    for delivery in &change.deliveries {
+        outbox::add(sql, delivery).await?;
     }
     Ok(())
 }

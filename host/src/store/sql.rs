@@ -1,7 +1,7 @@
 //! [`Store`] over any [`Dialect`]: reads go to a small pool, writes to the [`Writer`].
 
 use std::fs::File;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::pool::PoolOptions;
@@ -19,7 +19,7 @@ use super::{
     AgentWrite, AgentWritten, ApprovalFilter, ApprovalRow, AuditFilter, AuditRow, Caps, Claim, Creation,
     Deletion, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Listed,
     QueueState, Range, RunFilter, RunSummary, SessionFilter, Store, StoreError, StoredAgent, Terms, agents,
-    approvals, audit, claims, history, keys, kv, lists, queue, runs, sessions, usage,
+    approvals, audit, claims, history, keys, kv, lists, outbox, queue, runs, sessions, usage,
 };
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
@@ -28,6 +28,7 @@ use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId};
 use crate::key::ApiKey;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
+use crate::webhook::{Attempt, Delivery, Subscription};
 
 /// Readers at once. More would only queue for the same disk and cores.
 const READERS: u32 = 4;
@@ -43,6 +44,7 @@ pub(super) struct SqlStore<D: Dialect> {
     installation: Vec<u8>,
     access: Access,
     watchers: Watchers,
+    webhooks: OnceLock<Arc<[Subscription]>>,
 }
 
 /// What a store may be used for.
@@ -89,6 +91,7 @@ impl<D: Dialect> SqlStore<D> {
             installation,
             access,
             watchers,
+            webhooks: OnceLock::new(),
         })
     }
 
@@ -105,6 +108,10 @@ impl<D: Dialect> SqlStore<D> {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
+    fn webhooks(&self) -> &[Subscription] {
+        self.webhooks.get().map_or(&[], |webhooks| webhooks)
+    }
+
     fn check_owner(&self) -> Result<(), StoreError> {
         match self.access {
             Access::Owner => Ok(()),
@@ -114,7 +121,7 @@ impl<D: Dialect> SqlStore<D> {
 
     async fn save_with(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Claim, StoreError> {
         self.check_owner()?;
-        let change = Box::new(RunChange::of(run)?);
+        let change = Box::new(RunChange::of(run, self.webhooks())?);
         let claim = claim.cloned();
         let claim = self.write(|reply| Write::Save(change, claim, reply)).await?;
         if claim == Claim::New {
@@ -128,7 +135,7 @@ impl<D: Dialect> SqlStore<D> {
 impl<D: Dialect> Store for SqlStore<D> {
     async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError> {
         self.check_owner()?;
-        let change = Box::new(RunChange::of(run)?);
+        let change = Box::new(RunChange::of(run, self.webhooks())?);
         let origin = Box::new(OriginRow::of(run));
         let terms = Box::new(terms.clone());
         let creation = self.write(|reply| Write::Create(origin, change, terms, reply)).await?;
@@ -270,7 +277,42 @@ impl<D: Dialect> Store for SqlStore<D> {
         usage::of_day(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, day).await
     }
 
-    // -- Webhooks (slice E) --
+    // -- Webhooks --
+
+    fn subscribe(&self, webhooks: Vec<Subscription>) {
+        // Whoever comes second changes nothing.
+        let _ = self.webhooks.set(webhooks.into());
+    }
+
+    async fn due_deliveries(
+        &self,
+        endpoint: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        outbox::due(&mut Sql::<D>(&mut *self.readers.acquire().await?), endpoint, now, limit).await
+    }
+
+    async fn settle_delivery(&self, id: &str, attempt: Attempt) -> Result<(), StoreError> {
+        self.check_owner()?;
+        let id = id.to_owned();
+        self.write(|reply| Write::SettleDelivery(id, attempt, reply)).await
+    }
+
+    async fn warn_of_expiry(&self, now: Timestamp, until: Timestamp) -> Result<u64, StoreError> {
+        self.check_owner()?;
+        let Some(webhooks) = self.webhooks.get().cloned() else { return Ok(0) };
+        self.write(|reply| Write::WarnOfExpiry(now, until, webhooks, reply)).await
+    }
+
+    async fn prune_deliveries(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.check_owner()?;
+        self.write(|reply| Write::PruneDeliveries(before, reply)).await
+    }
+
+    async fn deliveries(&self, org: Option<&OrgId>, range: Range) -> Result<Listed<Delivery>, StoreError> {
+        outbox::list(&mut Sql::<D>(&mut *self.readers.acquire().await?), org, range).await
+    }
 
     async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError> {
         runs::events_after(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, seq, limit).await

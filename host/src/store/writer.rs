@@ -20,10 +20,11 @@ use super::watch::Watchers;
 use super::{
     AgentWrite, AgentWritten, Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, StoreError, Terms,
 };
-use super::{agents, claims, keys, kv, runs, sessions};
+use super::{agents, claims, keys, kv, outbox, runs, sessions};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, RunId, SessionId};
 use crate::key::ApiKey;
+use crate::webhook::{Attempt, Subscription};
 
 /// Most writes in one transaction, and in the queue: beyond it callers wait to be queued.
 pub(super) const MOST: usize = 256;
@@ -35,7 +36,9 @@ pub(super) enum Write {
     PruneClaims(Timestamp, Reply<u64>),
     DeleteSession(SessionId, Reply<Deletion>),
     Agent(Box<AgentWrite>, Reply<AgentWritten>),
-    // slice E
+    SettleDelivery(String, Attempt, Reply<()>),
+    WarnOfExpiry(Timestamp, Timestamp, Arc<[Subscription]>, Reply<u64>),
+    PruneDeliveries(Timestamp, Reply<u64>),
     AddKey(Box<ApiKey>, String, Reply<()>),
     RevokeKey(KeyId, Timestamp, Reply<bool>),
     KvPut(Box<Put>, Reply<Result<u64, KvRefusal>>),
@@ -208,7 +211,15 @@ impl Write {
             }
             Self::DeleteSession(session, reply) => settle(reply, sessions::delete(sql, &session).await),
             Self::Agent(write, reply) => settle(reply, agents::write(sql, &write).await),
-            // slice E
+            Self::SettleDelivery(id, attempt, reply) => {
+                settle(reply, outbox::settle(sql, &id, attempt).await.map_err(Undo::from))
+            }
+            Self::WarnOfExpiry(now, until, webhooks, reply) => {
+                settle(reply, outbox::warn(sql, now, until, &webhooks).await.map_err(Undo::from))
+            }
+            Self::PruneDeliveries(before, reply) => {
+                settle(reply, outbox::prune(sql, before).await.map_err(Undo::from))
+            }
             Self::AddKey(key, hash, reply) => {
                 settle(reply, keys::add(sql, &key, &hash).await.map_err(Undo::Failed))
             }
@@ -227,11 +238,14 @@ impl Write {
         match self {
             Self::Create(.., reply) => drop(reply.send(Err(error))),
             Self::Save(.., reply) => drop(reply.send(Err(error))),
-            Self::PruneClaims(.., reply) => drop(reply.send(Err(error))),
+            Self::PruneClaims(.., reply)
+            | Self::WarnOfExpiry(.., reply)
+            | Self::PruneDeliveries(.., reply) => {
+                drop(reply.send(Err(error)));
+            }
             Self::DeleteSession(.., reply) => drop(reply.send(Err(error))),
             Self::Agent(.., reply) => drop(reply.send(Err(error))),
-            // slice E
-            Self::AddKey(.., reply) => drop(reply.send(Err(error))),
+            Self::AddKey(.., reply) | Self::SettleDelivery(.., reply) => drop(reply.send(Err(error))),
             Self::RevokeKey(.., reply) => drop(reply.send(Err(error))),
             Self::KvPut(.., reply) => drop(reply.send(Err(error))),
             Self::KvDelete(.., reply) => drop(reply.send(Err(error))),
