@@ -18,8 +18,8 @@
 //! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name |
 //! | [`store`], [`key`] | `trait Store` and its SQL; API keys and roles |
 //! | [`runner`] | drives runs: the only place where model, tools and store meet |
-//! | [`address`], [`outbound`] | which network addresses are public; clients for URLs that others chose |
-//! | [`schema`], [`escape`] | checking values against JSON Schemas of others; showing text of others |
+//! | [`address`], `outbound` | which network addresses are public; clients for URLs that others chose |
+//! | `schema`, `escape` | checking values against JSON Schemas of others; showing text of others |
 //! | [`http`] | routes, requests and responses, problem documents, OpenAPI |
 //! | [`config`], [`command`], [`server`] | settings; the command line; putting the parts together |
 //! | [`toolchain`] | builds guest components from Rust sources |
