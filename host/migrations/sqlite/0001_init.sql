@@ -165,12 +165,10 @@ create table kv (
     primary key (plugin, org_id, scope, scope_id, key)
 ) strict;
 
--- slice A
 
 -- A session's values go with it.
 create index kv_spaces_by_scope on kv_spaces (scope_id);
 
--- slice C
 
 -- Agents that were made over HTTP. A run holds its agent as it was when the run began.
 create table agents (
