@@ -51,5 +51,6 @@ mod sessions_remember;
 mod stream;
 mod stream_provider;
 mod structured_output;
+mod take_up;
 mod two_gated_calls_in_one_turn;
 mod webhooks;

@@ -105,10 +105,10 @@ impl Runner {
     pub fn work(&self) {
         let runner = self.clone();
         self.tasks.spawn(async move {
-            let mut turns = Turns::default();
+            let (mut turns, mut unreadable) = (Turns::default(), Vec::new());
             loop {
                 // What changes while it looks makes it look again.
-                if let Err(error) = runner.take_all(&mut turns).await {
+                if let Err(error) = runner.take_all(&mut turns, &mut unreadable).await {
                     let error: &dyn std::error::Error = &error;
                     tracing::error!(error, "cannot look for queued runs; trying again");
                 }
@@ -122,13 +122,17 @@ impl Runner {
         });
     }
 
-    async fn take_all(&self, turns: &mut Turns) -> Result<(), StoreError> {
-        // Runs that cannot be taken must not keep the others from starting.
-        let mut skip = Vec::new();
+    /// Runs that cannot be taken keep no others from starting. Those whose journals cannot be read are left to
+    /// the next start; the rest are tried again at the next look.
+    async fn take_all(&self, turns: &mut Turns, unreadable: &mut Vec<RunId>) -> Result<(), StoreError> {
+        let mut skip = unreadable.clone();
         while !self.is_draining() {
             let Some(run) = self.next(turns, &skip).await? else { return Ok(()) };
             if let Err(error) = self.take(&run).await {
                 tracing::error!(error = &error as &dyn std::error::Error, run.id = %run, "cannot start a run");
+                if matches!(error, StoreError::Damaged(_)) {
+                    unreadable.push(run.clone());
+                }
                 skip.push(run);
             }
         }
