@@ -38,6 +38,7 @@ mod models_over_http;
 mod openapi;
 mod pause_survives_kill;
 mod queue_fairness;
+mod quorum;
 mod rate_limit;
 mod readme;
 mod recovery;

@@ -16,13 +16,14 @@ use super::page::{Page, PageQuery};
 use super::problem::{Problem, ProblemDocument};
 use crate::id::ApprovalId;
 use crate::key::{Principal, Role};
-use crate::runner::{Choice, DecideRequest, Targets};
+use crate::runner::{Choice, DecideError, DecideRequest, Targets};
 use crate::store::{ApprovalFilter, ApprovalRow, Range};
 
 /// Most approvals that one request resolves.
 const MAX_BULK: usize = 100;
 
-/// What waits for a decision, oldest first.
+/// What waits for a yes or no, oldest first. Calls of unknown outcome (`TOOL_OUTCOME_UNKNOWN`) wait for another
+/// answer, which their run's `continue` takes: they can be read by id, and are not listed here.
 #[utoipa::path(
     get,
     path = "/api/v1/approvals/pending",
@@ -155,8 +156,19 @@ impl App {
             key: principal.key.clone(),
             claim: None,
         };
-        self.runner.decide_at_once(&row.run, request).await?;
+        self.runner.decide_at_once(&row.run, request).await.map_err(refused)?;
         self.approval(principal, id).await
+    }
+}
+
+/// The same as `continue` says, in this door's words.
+fn refused(error: DecideError) -> Problem {
+    match error {
+        DecideError::WrongAnswer(_) => Problem::invalid_param(
+            "decision",
+            "cannot answer this: what became of a call at a crash is told to its run's continue, as RETRY, RESULT or FAIL",
+        ),
+        error => error.into(),
     }
 }
 

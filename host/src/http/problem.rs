@@ -330,7 +330,7 @@ impl From<DecideError> for Problem {
                 "must be RETRY, RESULT (with output) or FAIL: the call was under way when the server stopped",
             ),
             DecideError::SelfApproval => {
-                Self::new(Kind::Forbidden, "Somebody else has to approve this call: it is your own run's.")
+                Self::new(Kind::Forbidden, "Somebody else has to let this call run: it is your own run's.")
             }
             DecideError::VotedOtherwise => {
                 let detail = "You have voted otherwise on this call, and a vote stays as it is.";

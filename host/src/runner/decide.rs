@@ -61,7 +61,7 @@ pub enum DecideError {
     WrongAnswer(Question),
     #[error("the caller has voted otherwise before")]
     VotedOtherwise,
-    #[error("the run's own user may not approve it")]
+    #[error("the run's own user may not let it run")]
     SelfApproval,
     #[error("approval {0} has expired")]
     Expired(ApprovalId),
@@ -165,8 +165,8 @@ impl Runner {
             if !decision.answers(asked.question) {
                 return Err(DecideError::WrongAnswer(asked.question));
             }
-            let approves = matches!(decision, Decision::Approve { .. });
-            if approves && !asked.self_approval && *by == run.spec().owner.user {
+            let executes = matches!(decision, Decision::Approve { .. } | Decision::Retry);
+            if executes && !asked.self_approval && *by == run.spec().owner.user {
                 return Err(DecideError::SelfApproval);
             }
             match run.decision_on(id) {

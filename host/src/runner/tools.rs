@@ -42,6 +42,8 @@ struct Asked {
     tool: ToolName,
     title: Option<String>,
     fingerprint: Fingerprint,
+    /// It may run because a human said so, now or before the crash.
+    gated: bool,
 }
 
 impl Runner {
@@ -113,7 +115,7 @@ impl Runner {
     }
 
     fn approval(&self, run: &Run, call: ToolCall, asked: Asked) -> PendingApproval {
-        let Asked { question, tool, title, fingerprint } = asked;
+        let Asked { question, tool, title, fingerprint, gated } = asked;
         let agent = &run.spec().agent;
         let terms = agent.approval_terms(&tool);
         let expiry = Duration::from_millis(terms.expiry_ms.unwrap_or(agent.options.approval_expiry_ms));
@@ -133,7 +135,8 @@ impl Runner {
             id: self.ids.next(),
             question,
             approvers,
-            self_approval: terms.self_approval,
+            // Nobody had to approve a call that was not gated, so nobody has to approve its retry.
+            self_approval: terms.self_approval || !gated,
             call,
             tool,
             fingerprint,
@@ -152,9 +155,10 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
             (Standing::Approved(_), _) => Verdict::Answer(unavailable()),
             (Standing::Again(_), _) | (Standing::InDoubt(_), None) => Verdict::Answer(not_run_again()),
             // That its tool is gone now does not mean that the call did not happen.
-            (Standing::InDoubt(_), Some(tool)) => {
+            (Standing::InDoubt(doubt), Some(tool)) => {
                 let fingerprint = Fingerprint::of("", &tool, &call.parsed_arguments().unwrap_or_default());
-                Verdict::Ask(Asked { question: Question::OutcomeUnknown, tool, title: None, fingerprint })
+                let (question, gated) = (Question::OutcomeUnknown, doubt.approved.is_some());
+                Verdict::Ask(Asked { question, tool, title: None, fingerprint, gated })
             }
         };
     };
@@ -171,9 +175,9 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
             read_only: spec.annotations.read_only,
         })
     };
-    let ask = |question, fingerprint| {
+    let ask = |question, fingerprint, gated| {
         let (tool, title) = (spec.name.clone(), spec.annotations.title.clone());
-        Verdict::Ask(Asked { question, tool, title, fingerprint })
+        Verdict::Ask(Asked { question, tool, title, fingerprint, gated })
     };
     let unchanged =
         |approved: &Option<Fingerprint>| approved.as_ref().is_none_or(|approved| *approved == fingerprint);
@@ -186,14 +190,14 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
             match agent.approval(spec) {
                 Approval::Skip => run(arguments),
                 Approval::Forbid => Verdict::Answer(forbidden(&spec.name)),
-                Approval::Ask => ask(Question::Approval, fingerprint),
+                Approval::Ask => ask(Question::Approval, fingerprint, true),
             }
         }
         Standing::Approved(approved) if *approved == fingerprint => run(arguments),
         Standing::InDoubt(doubt) if spec.annotations.repeatable() && unchanged(&doubt.approved) => {
             run(arguments)
         }
-        Standing::InDoubt(_) => ask(Question::OutcomeUnknown, fingerprint),
+        Standing::InDoubt(doubt) => ask(Question::OutcomeUnknown, fingerprint, doubt.approved.is_some()),
         Standing::Again(doubt) if unchanged(&doubt.approved) => run(arguments),
         Standing::Again(_) => Verdict::Answer(not_run_again()),
         Standing::Approved(_) => Verdict::Answer(unavailable()),
