@@ -10,6 +10,7 @@
 mod support;
 
 mod admin_agents;
+mod all_doors;
 mod approvals_api;
 mod approve_once;
 mod audit;
