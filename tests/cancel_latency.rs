@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use holdfast::key::Role;
 use serde_json::{Value, json};
 
 use crate::support::host::ONE_AGENT;
+use crate::support::people::Person;
 use crate::support::{Script, TestHost, call, say};
 
 /// Limits that end nothing by themselves.
@@ -87,4 +89,21 @@ async fn a_run_in_the_queue() {
     gate.add_permits(10);
     assert_eq!(host.settled(&first).await["status"], "COMPLETED");
     assert_eq!(model.requests().len(), 1, "the model never heard of it");
+}
+
+/// Who cancelled first is who cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_reason_is_kept() {
+    let host = TestHost::with_probe(Script::new([call("probe__effect", json!({"key": "k"}))])).await;
+    let ann = Person::new(&host, "default", "ann", Role::User).await;
+    let paused = ann.post("/api/agents/agent/runs", &json!({"message": "go"})).await.body;
+    let path = format!("/api/agents/agent/runs/{}", paused["runId"].as_str().expect("an id"));
+    assert_eq!(ann.delete(&path).await.status, 204);
+    let first = host.read(&paused).await;
+    host.clock.advance(Duration::from_secs(1));
+    assert_eq!(host.cancel(&paused).await.status, 204, "the admin, later");
+    assert_eq!(host.read(&paused).await, first);
+    let by = "select json_extract(body, '$.by') from run_events where kind = 'cancelled'";
+    assert_eq!(host.texts(by).await, ["ann"]);
+    assert_eq!(host.texts("select resolved_by from approvals").await, ["ann"]);
 }

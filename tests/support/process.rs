@@ -72,8 +72,13 @@ impl Process {
     }
 
     pub(crate) async fn restart(&mut self) {
+        self.restart_with(&[]).await;
+    }
+
+    /// With variables that hold until the next restart.
+    pub(crate) async fn restart_with(&mut self, environment: &[(&str, &str)]) {
         self.kill().await;
-        self.launch(&[]).await;
+        self.launch(environment).await;
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {
@@ -81,7 +86,12 @@ impl Process {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send(self.client.get(format!("{}{path}", self.url))).await.expect("an answer")
+        self.try_get(path).await.expect("an answer")
+    }
+
+    /// An error says that the process was gone before it answered.
+    pub(crate) async fn try_get(&self, path: &str) -> reqwest::Result<Answer> {
+        self.send(self.client.get(format!("{}{path}", self.url))).await
     }
 
     pub(crate) async fn run(&self, message: &str) -> Value {
