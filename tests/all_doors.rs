@@ -117,7 +117,7 @@ async fn two_people_vote_through_every_door() {
     for round in 1..=4 {
         let paused = host.run("go").await;
         let vote = async |index: usize| {
-            let voter = if index % 2 == 0 { &ann } else { &bob };
+            let voter = if index.is_multiple_of(2) { &ann } else { &bob };
             let door = DOORS[index / 2 % 4];
             let (path, body) = door.request(&paused, "APPROVED");
             (door, voter.post(&path, &body).await)

@@ -101,9 +101,9 @@ impl Server {
         let Self { app, webhooks, approval_warning, shutdown_grace } = self;
         let runner = app.runner.clone();
         let store = app.store.clone();
-        let taken_up = runner.recover().await.context("cannot take up the runs of the last start")?;
-        if taken_up > 0 {
-            tracing::info!(runs = taken_up, "took up runs that were under way");
+        let under_way = runner.recover().await.context("cannot take up the runs of the last start")?;
+        if under_way > 0 {
+            tracing::info!(runs = under_way, "taking up runs that were under way");
         }
         runner.work();
         let expiry = tokio::spawn({

@@ -22,8 +22,10 @@ use crate::store::{ApprovalFilter, ApprovalRow, Range};
 /// Most approvals that one request resolves.
 const MAX_BULK: usize = 100;
 
-/// What waits for a yes or no, oldest first. Calls of unknown outcome (`TOOL_OUTCOME_UNKNOWN`) wait for another
-/// answer, which their run's `continue` takes: they can be read by id, and are not listed here.
+/// What waits for a yes or no, oldest first.
+///
+/// Calls of unknown outcome (`TOOL_OUTCOME_UNKNOWN`) wait for another answer, which their run's `continue` takes:
+/// they can be read by id, and are not listed here.
 #[utoipa::path(
     get,
     path = "/api/v1/approvals/pending",

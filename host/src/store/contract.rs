@@ -344,11 +344,18 @@ async fn a_save_on_a_stale_version_writes_nothing() {
         assert!(matches!(store.save(&mut stranger).await, Err(StoreError::Conflict)));
         // One that is taken up by another process belongs to it.
         let mut mine = home.created(&store).await;
-        let mut theirs = mine.clone();
+        let (mut theirs, mut third) = (mine.clone(), mine.clone());
         theirs.claim(home.now()).unwrap();
         store.save(&mut theirs).await.unwrap();
         mine.replied(answer("late"), home.now()).unwrap();
         assert!(matches!(store.save(&mut mine).await, Err(StoreError::Conflict)));
+        let owned = store.load(&theirs.spec().id).await.unwrap().unwrap();
+        assert_same(&owned, &theirs);
+        assert_eq!((mine.attempt(), owned.attempt()), (1, 2));
+        // Nor can two processes take it up.
+        third.claim(home.now()).unwrap();
+        assert!(matches!(store.save(&mut third).await, Err(StoreError::Conflict)));
+        assert_same(&store.load(&theirs.spec().id).await.unwrap().unwrap(), &theirs);
     }
 }
 
