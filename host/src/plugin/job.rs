@@ -62,6 +62,7 @@ impl Job {
                 cancelled: invocation.cancelled.clone(),
                 store,
                 home,
+                hold: Arc::clone(&invocation.hold),
             },
         }
     }

@@ -136,7 +136,13 @@ impl Values<'_> {
         let Some(call) = self.call else {
             return Err(not_while_describing());
         };
-        let answer = call.home.spawn(query(Arc::clone(&call.store))).await;
+        let (query, hold) = (query(Arc::clone(&call.store)), Arc::clone(&call.hold));
+        let held = async move {
+            let answer = query.await;
+            drop(hold);
+            answer
+        };
+        let answer = call.home.spawn(held).await;
         let error: Box<dyn std::error::Error> = match answer {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => error.into(),
@@ -213,6 +219,7 @@ mod tests {
             cancelled: CancellationToken::new(),
             store: Arc::clone(store),
             home: tokio::runtime::Handle::current(),
+            hold: Arc::new(()),
         }
     }
 

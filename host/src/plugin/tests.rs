@@ -66,6 +66,7 @@ async fn call_with(plugin: &Plugin, arguments: &Value, cancelled: CancellationTo
         tool: &ToolName::new("test", "act").unwrap(),
         arguments,
         cancelled,
+        hold: Arc::new(()),
     };
     plugin.call(invocation).await
 }
