@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::host::ONE_AGENT;
 use crate::support::guests::guest;
+use crate::support::host::ONE_AGENT;
 use crate::support::{Script, TestHost, call, calls, say, until};
 use holdfast::session::{Message, Reply};
 use holdfast::tool::ToolCall;
@@ -154,13 +154,17 @@ async fn reads_of_one_turn_run_side_by_side() {
     let tools = run["tools"].as_array().expect("tools");
     let keys: Vec<&str> = tools.iter().map(|tool| tool["toolInput"].as_str().expect("text")).collect();
     let places = ["\"a\"", "\"b\"", "\"c\""];
-    assert!(keys.iter().zip(places).all(|(input, key)| input.contains(key)), "in the model's order: {keys:?}");
+    assert!(
+        keys.iter().zip(places).all(|(input, key)| input.contains(key)),
+        "in the model's order: {keys:?}"
+    );
 }
 
 /// Reads before an effect see the state before it, and those behind it the state after.
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_do_not_overtake_effects() {
-    let (read, effect) = (("probe__count", json!({"key": "k"})), ("probe__effect_ungated", json!({"key": "k"})));
+    let (read, effect) =
+        (("probe__count", json!({"key": "k"})), ("probe__effect_ungated", json!({"key": "k"})));
     let turn = [read.clone(), read.clone(), effect.clone(), read.clone(), effect, read];
     let host = TestHost::with_probe(Script::new([calls(turn), say("done")])).await;
     let run = host.run("go").await;

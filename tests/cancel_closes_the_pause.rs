@@ -60,7 +60,10 @@ async fn cancel_and_approve_race() {
         let run = host.read(&paused).await;
         match approved.status {
             409 => {
-                assert_eq!((&approved.body["currentStatus"], &run["status"]), (&json!("CANCELLED"), &json!("CANCELLED")));
+                assert_eq!(
+                    (&approved.body["currentStatus"], &run["status"]),
+                    (&json!("CANCELLED"), &json!("CANCELLED"))
+                );
                 conflicts.push(key);
             }
             200 => {
@@ -93,11 +96,21 @@ async fn nothing_executes_after_a_cancel_that_was_acknowledged() {
         let named = json!({"action": "APPROVE", "approvalId": approval});
         let approvals = futures_util::future::join_all((0..4).map(|_| host.resume(&paused, named.clone())));
         for answer in approvals.await {
-            assert_eq!((answer.status, &answer.body["currentStatus"]), (409, &json!("CANCELLED")), "{answer:?}");
+            assert_eq!(
+                (answer.status, &answer.body["currentStatus"]),
+                (409, &json!("CANCELLED")),
+                "{answer:?}"
+            );
         }
     }
-    assert_eq!(host.texts("select cast(count(*) as text) from run_events where kind = 'call_started'").await, ["0"]);
-    assert_eq!(host.texts("select cast(count(*) as text) from run_events where kind = 'cancelled'").await, ["20"]);
+    assert_eq!(
+        host.texts("select cast(count(*) as text) from run_events where kind = 'call_started'").await,
+        ["0"]
+    );
+    assert_eq!(
+        host.texts("select cast(count(*) as text) from run_events where kind = 'cancelled'").await,
+        ["20"]
+    );
 }
 
 /// Calls pending beside each other are all closed, and what was decided before stays decided.

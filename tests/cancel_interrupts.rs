@@ -100,7 +100,8 @@ async fn calls_side_by_side_are_all_interrupted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn approved_calls_are_interrupted() {
     let two = [("probe__slow", json!({"ms": 20_000, "key": "k"})), ("probe__effect", json!({"key": "next"}))];
-    let ask = ONE_AGENT.replace("tools = [\"*\"]", "tools = [\"*\"]\napproval = { \"probe.slow\" = \"ask\" }");
+    let ask =
+        ONE_AGENT.replace("tools = [\"*\"]", "tools = [\"*\"]\napproval = { \"probe.slow\" = \"ask\" }");
     let host = TestHost::start(&["probe"], &ask, Script::new([calls(two), say("never")])).await;
     let paused = host.run("go").await;
     let path = format!("{RUNS}/{}/continue", paused["runId"].as_str().expect("an id"));
@@ -127,7 +128,7 @@ async fn no_effect_comes_after_the_acknowledgement() {
     let host = TestHost::with_probe(model).await;
     // A linear congruential generator: the moments are the same in every run of this test.
     let mut seed = 20_261_124_u64;
-    let (mut seen, mut interrupted) = (Vec::new(), 0);
+    let (mut rounds, mut interrupted) = (Vec::new(), 0);
     for round in 0..100 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let moment = Duration::from_micros((seed >> 33) % 12_000);
@@ -142,9 +143,9 @@ async fn no_effect_comes_after_the_acknowledgement() {
         let told = approving.await.expect("no panic");
         assert_eq!(host.effects(&key).await, effects, "round {round}: after the waiting caller was told");
         assert!([200, 409].contains(&told.status), "{told:?}");
-        seen.push((key, effects));
+        rounds.push((key, effects));
     }
-    for (key, effects) in seen {
+    for (key, effects) in rounds {
         assert_eq!(host.effects(&key).await, effects, "{key}");
     }
     assert!(interrupted > 0, "no cancel came in time to be one");

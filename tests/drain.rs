@@ -124,7 +124,8 @@ async fn decisions_are_refused_while_the_server_stops() {
     let mut host = Process::start(&["probe"], &model.config()).await;
     let paused = host.run("pause").await;
     let answer = under_way(&host).await;
-    let path = format!("{}/api/agents/agent/runs/{}/continue", host.url, paused["runId"].as_str().expect("an id"));
+    let path =
+        format!("{}/api/agents/agent/runs/{}/continue", host.url, paused["runId"].as_str().expect("an id"));
     let (status, refused) = tokio::join!(host.terminate(), async {
         // The signal takes a moment; until then this is the answer of a server that knows the run.
         loop {

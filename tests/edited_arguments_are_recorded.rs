@@ -113,7 +113,8 @@ async fn arguments_belong_to_an_approval() {
     let host = TestHost::with_probe(Script::new([calls(two), say("done")])).await;
     let paused = host.run("go").await;
     let ids = [0, 1].map(|index: usize| paused["metadata"]["requiredActions"][index]["approvalId"].clone());
-    let reject = json!({"decisions": [{"approvalId": ids[0], "action": "REJECT", "arguments": {"key": "x"}}]});
+    let reject =
+        json!({"decisions": [{"approvalId": ids[0], "action": "REJECT", "arguments": {"key": "x"}}]});
     let refused = host.resume(&paused, reject).await;
     assert_eq!(
         (refused.status, &refused.body["invalidParams"][0]["field"]),

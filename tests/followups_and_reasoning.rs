@@ -89,10 +89,13 @@ async fn thoughts_are_kept_apart_from_answers() {
 /// All figures are always there; unknown is null and never 0, and what is known adds up.
 #[tokio::test(flavor = "multi_thread")]
 async fn figures_are_sums_of_what_is_known() {
-    let tokens = |input, output, reasoning| Tokens { input, output, reasoning, ..Tokens::default() };
+    let tokens = |input, output, reasoning| Tokens { input, output, reasoning };
     let table = [
         ([tokens(None, None, None), tokens(None, None, None)], [Value::Null, Value::Null, Value::Null]),
-        ([tokens(Some(10), Some(5), None), tokens(Some(20), Some(7), None)], [json!(30), json!(12), Value::Null]),
+        (
+            [tokens(Some(10), Some(5), None), tokens(Some(20), Some(7), None)],
+            [json!(30), json!(12), Value::Null],
+        ),
         ([tokens(Some(10), None, Some(3)), tokens(None, Some(0), Some(4))], [json!(10), json!(0), json!(7)]),
     ];
     for (turns, [input, output, reasoning]) in table {
@@ -101,7 +104,11 @@ async fn figures_are_sums_of_what_is_known() {
                 0 => call("probe__echo", json!({"text": 7})),
                 _ => say("done"),
             };
-            Ok(Reply { tokens: turns[replied(request)], model: Some("named-by-the-provider".to_owned()), ..reply })
+            Ok(Reply {
+                tokens: turns[replied(request)],
+                model: Some("named-by-the-provider".to_owned()),
+                ..reply
+            })
         });
         let host = TestHost::with_probe(model).await;
         let run = host.run("go").await;

@@ -95,7 +95,8 @@ async fn a_key_is_one_users_word_for_one_call() {
     for (org, user) in [("default", "ada"), ("default", "bob"), ("acme", "ada")] {
         let person = Person::new(&host, org, user, Role::User).await;
         let [first, second] = [0, 1].map(|_| {
-            let request = reqwest::Client::new().post(format!("{}{RUNS}", host.url)).bearer_auth(person.token());
+            let request =
+                reqwest::Client::new().post(format!("{}{RUNS}", host.url)).bearer_auth(person.token());
             host.send(request.header("idempotency-key", "a").json(&body))
         });
         let (first, second) = (first.await, second.await);

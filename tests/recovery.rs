@@ -194,7 +194,7 @@ async fn killed_in_the_first_of_two_approved_calls(tool: &'static str) -> (OpenA
     assert_eq!(actions.len(), 2);
     let decision = |action: &Value| json!({"approvalId": action["approvalId"], "action": "APPROVE"});
     let decisions = json!({"decisions": actions.iter().map(decision).collect::<Vec<_>>()});
-    let _ = host.begin(&format!("/api/agents/agent/runs/{run}/continue"), &decisions);
+    drop(host.begin(&format!("/api/agents/agent/runs/{run}/continue"), &decisions));
     host.wait_for_effects("k.started", 1).await;
     host.kill().await;
     (model, host, run, decisions)
@@ -279,7 +279,7 @@ async fn a_retry_that_is_killed_asks_again() {
     host.restart().await;
     let first = host.wait_for(&run, &["PAUSED"]).await["metadata"]["requiredAction"]["approvalId"].clone();
     let retry = json!({"action": "RETRY", "approvalId": first});
-    let _ = host.begin(&format!("/api/agents/agent/runs/{run}/continue"), &retry);
+    drop(host.begin(&format!("/api/agents/agent/runs/{run}/continue"), &retry));
     host.wait_for_effects("k.started", 2).await;
 
     host.restart().await;
@@ -341,7 +341,7 @@ async fn an_answer_is_not_bought_again_for_its_follow_ups() {
     .await;
     let mut host = Process::start(&["probe"], &model.config()).await;
     model.delay_from(2, Duration::from_mins(1));
-    let _ = host.begin("/api/agents/agent/runs", &json!({"message": "go", "generateFollowups": true}));
+    drop(host.begin("/api/agents/agent/runs", &json!({"message": "go", "generateFollowups": true})));
     until("the second question", async || model.asked().len() == 2).await;
     host.kill().await;
     model.delay_from(2, Duration::ZERO);

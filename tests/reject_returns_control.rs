@@ -51,9 +51,13 @@ async fn a_model_that_insists_is_asked_about_again() {
     assert_eq!((&done["status"], &done["content"]), (&json!("COMPLETED"), &json!("I give up.")), "{done}");
     assert_eq!(done["metrics"]["errorCount"], 2);
     assert_eq!(host.effects("k").await, 0);
-    let times = "select cast((resolved_at - created_at) / 1000 as text) from approvals order by created_at, id";
+    let times =
+        "select cast((resolved_at - created_at) / 1000 as text) from approvals order by created_at, id";
     assert_eq!(host.texts(times).await, ["0", "5"], "when it was decided");
     let events = "select kind from run_events order by seq";
     let turn = ["replied", "paused", "decided"];
-    assert_eq!(host.texts(events).await, [&["created"], &turn[..], &turn, &["replied", "completed"]].concat());
+    assert_eq!(
+        host.texts(events).await,
+        [&["created"], &turn[..], &turn, &["replied", "completed"]].concat()
+    );
 }

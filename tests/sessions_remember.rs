@@ -4,8 +4,8 @@ use holdfast::key::Role;
 use holdfast::model::ModelError;
 use serde_json::json;
 
-use crate::support::host::ONE_AGENT;
 use crate::support::gated::messages;
+use crate::support::host::ONE_AGENT;
 use crate::support::people::Person;
 use crate::support::{Script, Speaker, TestHost, asked, call, say};
 

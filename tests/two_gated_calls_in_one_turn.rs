@@ -176,7 +176,10 @@ async fn partial_decisions_race() {
     };
     for answer in futures_util::future::join_all((0..16).map(decide)).await {
         assert_eq!(answer.status, 200, "{answer:?}");
-        assert!(["PAUSED", "COMPLETED"].map(|word| json!(word)).contains(&answer.body["status"]), "{answer:?}");
+        assert!(
+            ["PAUSED", "COMPLETED"].map(|word| json!(word)).contains(&answer.body["status"]),
+            "{answer:?}"
+        );
     }
     assert_eq!(host.settled(&paused).await["status"], "COMPLETED");
     assert_eq!((host.effects("a").await, host.effects("b").await), (1, 1));

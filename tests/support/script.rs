@@ -46,9 +46,11 @@ impl Model for Script {
     }
 }
 
+type Speak = dyn Fn(&Request) -> Result<Reply, ModelError> + Send + Sync;
+
 /// A model that a closure speaks for; remembers what it was asked.
 pub(crate) struct Speaker {
-    speak: Box<dyn Fn(&Request) -> Result<Reply, ModelError> + Send + Sync>,
+    speak: Box<Speak>,
     requests: Mutex<Vec<Request>>,
 }
 

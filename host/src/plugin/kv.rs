@@ -137,12 +137,12 @@ impl Values<'_> {
             return Err(not_while_describing());
         };
         let (query, hold) = (query(Arc::clone(&call.store)), Arc::clone(&call.hold));
-        let held = async move {
+        let asking = async move {
             let answer = query.await;
             drop(hold);
             answer
         };
-        let answer = call.home.spawn(held).await;
+        let answer = call.home.spawn(asking).await;
         let error: Box<dyn std::error::Error> = match answer {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => error.into(),
