@@ -304,3 +304,47 @@ async fn bad_everything_else() {
     let method = host.send(host.request(Method::PUT, "/api/agents")).await;
     assert!(method.headers["allow"].to_str().is_ok_and(|allow| allow.contains("GET")));
 }
+
+/// Over every route of the document, so that one that is added later is looked at as well: without a token,
+/// with a path that is no text, with a body that is no JSON, with another method.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_refuses_in_the_same_form() {
+    let host = TestHost::start(&[], ONE_AGENT, Script::new([say("fine")])).await;
+    let document = host.get("/openapi.json").await.body;
+    let mut seen = 0;
+    for (template, methods) in document["paths"].as_object().expect("paths") {
+        let filled = |with: &str| {
+            let parts = template.split('/').map(|part| if part.starts_with('{') { with } else { part });
+            parts.collect::<Vec<_>>().join("/")
+        };
+        for (method, operation) in methods.as_object().expect("methods") {
+            let what = format!("{method} {template}");
+            let verb: Method = method.to_uppercase().parse().expect("a method");
+            let public = operation["security"][0].as_object().is_some_and(serde_json::Map::is_empty);
+            if !public {
+                let url = format!("{}{}", host.url, filled("x"));
+                let said = answer(&host, reqwest::Client::new().request(verb.clone(), url)).await;
+                assert!(said.starts_with("401 unauthorized"), "{what}: {said}");
+            }
+            if template.contains('{') {
+                let said = answer(&host, host.request(verb.clone(), &filled("%ff"))).await;
+                assert!(said.starts_with("400 ") || said.starts_with("415 "), "{what}: {said}");
+            }
+            if !operation["requestBody"].is_null() {
+                let path = filled("x");
+                let bodies = [("application/json", "{"), ("application/json", "[]"), ("text/plain", "{}")];
+                for (kind, body) in bodies {
+                    let request = host.request(verb.clone(), &path).header("content-type", kind).body(body);
+                    let said = answer(&host, request).await;
+                    // Of an object that is not there nobody reads the body.
+                    let fine = ["400 ", "404 ", "415 "].iter().any(|start| said.starts_with(start));
+                    assert!(fine, "{what} {kind} {body}: {said}");
+                }
+            }
+            seen += 1;
+        }
+        let said = answer(&host, host.request(Method::PATCH, &filled("x"))).await;
+        assert!(said.starts_with("405 method-not-allowed"), "{template}: {said}");
+    }
+    assert!(seen > 30, "{seen}");
+}

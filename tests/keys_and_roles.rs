@@ -143,3 +143,33 @@ async fn an_open_door_is_refused() {
         "{weak:?}"
     );
 }
+
+/// With a token or a key there is no open door, and the server may listen where others can reach it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_door_may_face_the_street() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let args = ["serve", "--listen", "0.0.0.0:0", "--database", "sqlite://holdfast.db"];
+    let token = ("HOLDFAST_ADMIN_TOKEN", "sixteen-letters-and-more");
+    let server = crate::support::server::Server::launch(folder.path(), &args, &[token]).await;
+    let url = server.url.replace("0.0.0.0", "127.0.0.1");
+    let status = async |token: &str| {
+        let request = reqwest::Client::new().get(format!("{url}/api/agents")).bearer_auth(token);
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(status(token.1).await, 200);
+    assert_eq!(status("sixteen-letters-and-mor").await, 401);
+    drop(server);
+
+    let key = text(&holdfast(folder.path(), &["key", "create", "--user", "ann"]));
+    let server = crate::support::server::Server::launch(folder.path(), &args, &[]).await;
+    let url = server.url.replace("0.0.0.0", "127.0.0.1");
+    let request = reqwest::Client::new().get(format!("{url}/api/agents")).bearer_auth(&key);
+    assert_eq!(request.send().await.expect("an answer").status(), 200, "a key is a lock, too");
+
+    drop(server);
+    let list = text(&holdfast(folder.path(), &["key", "list"]));
+    let id = list.lines().nth(1).and_then(|line| line.split_whitespace().next()).expect("an id");
+    text(&holdfast(folder.path(), &["key", "revoke", id]));
+    let open = holdfast(folder.path(), &["serve", "--listen", "[::]:0"]);
+    assert!(String::from_utf8_lossy(&open.stderr).contains("refusing to listen on [::]:0"), "{open:?}");
+}

@@ -20,6 +20,9 @@ mod calls_are_checked;
 mod cancel_closes_the_pause;
 mod cancel_interrupts;
 mod cancel_latency;
+mod catalog;
+mod config_errors;
+mod demo_tour;
 mod deny;
 mod drain;
 mod edited_arguments_are_recorded;
@@ -47,5 +50,6 @@ mod sessions_api;
 mod sessions_remember;
 mod stream;
 mod stream_provider;
+mod structured_output;
 mod two_gated_calls_in_one_turn;
 // slice E

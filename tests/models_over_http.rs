@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use crate::support::openai::{self, OpenAi};
+use crate::support::server::Server;
 use crate::support::{Script, TestHost, say};
 
 /// One way for a server to answer.
@@ -207,4 +208,85 @@ async fn cancelling_drops_the_request_to_the_model() {
         "nobody waits for the model: {:?}",
         started.elapsed()
     );
+}
+
+/// A provider that does not answer is given up on after its `timeout_ms`, each time it is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_provider_fails_the_run() {
+    let model = OpenAi::start(|_| openai::text("too late")).await;
+    model.delay(Duration::from_mins(10));
+    let config = model.config().replace("adapter =", "timeout_ms = 200\nadapter =");
+    let host = TestHost::start(&[], &config, Script::new([say("unused")])).await;
+    let run = host.run("hello").await;
+    assert_eq!((&run["status"], &run["metrics"]["errorType"]), (&json!("FAILED"), &json!("model_error")));
+    let message = run["metrics"]["errorMessage"].as_str().expect("a message");
+    assert!(message.contains("no answer within 200 ms"), "{message}");
+    assert_eq!(model.asked().len(), 3);
+}
+
+/// What the provider does not say is null, and never 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_is_what_the_provider_says() {
+    let metrics = async |usage: Value| {
+        let model = OpenAi::start(move |_| {
+            let message = json!({"role": "assistant", "content": "fine"});
+            let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+            axum::Json(json!({"model": "m1-2026", "choices": [choice], "usage": usage})).into_response()
+        })
+        .await;
+        let run = host(&model).await.run("hello").await;
+        assert_eq!(
+            (&run["metadata"]["model"], &run["metrics"]["model"]),
+            (&json!("m1-2026"), &json!("m1-2026"))
+        );
+        let metrics = &run["metrics"];
+        let usage = &run["metadata"]["usage"];
+        assert_eq!(usage["inputTokens"], metrics["inputTokens"]);
+        json!([
+            metrics["inputTokens"],
+            metrics["outputTokens"],
+            metrics["reasoningTokens"],
+            usage["totalTokens"]
+        ])
+    };
+    assert_eq!(metrics(Value::Null).await, json!([null, null, null, null]));
+    let some = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15});
+    assert_eq!(metrics(some.clone()).await, json!([10, 5, null, 15]));
+    let mut all = some;
+    all["completion_tokens_details"] = json!({"reasoning_tokens": 3});
+    all["prompt_tokens_details"] = json!({"cached_tokens": 8});
+    assert_eq!(metrics(all).await, json!([10, 5, 3, 15]));
+}
+
+/// `OPENAI_BASE_URL` leads the provider `openai` elsewhere, as it does in other programs; a local server
+/// needs no key, and one that is given is not sent anywhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_says_where_openai_is() {
+    let model = OpenAi::start(|_| openai::text("from the mock")).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "listen = \"127.0.0.1:0\"\n[[agents]]\nid = \"agent\"\nmodel = \"openai::gpt-4o-mini\"\n";
+    std::fs::write(folder.path().join("holdfast.toml"), text).expect("a file");
+    let run = async |environment: &[(&str, &str)]| {
+        let token = ("HOLDFAST_ADMIN_TOKEN", crate::support::host::ADMIN);
+        let environment: Vec<(&str, &str)> = environment.iter().copied().chain([token]).collect();
+        let server = Server::launch(folder.path(), &["serve"], &environment).await;
+        let request = reqwest::Client::new()
+            .post(format!("{}/api/agents/agent/runs", server.url))
+            .bearer_auth(token.1)
+            .json(&json!({"message": "hello"}));
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        response.json::<Value>().await.expect("JSON")
+    };
+    let here = run(&[("OPENAI_BASE_URL", &model.url), ("OPENAI_API_KEY", "sk-test")]).await;
+    assert_eq!(here["content"], "from the mock", "{here}");
+    assert_eq!(model.asked()[0]["model"], "gpt-4o-mini");
+
+    let without = run(&[]).await;
+    assert_eq!((&without["status"], &without["content"]), (&json!("FAILED"), &json!("")));
+    assert_eq!(without["metrics"]["errorType"], "no_api_key");
+    let message = without["metrics"]["errorMessage"].as_str().expect("a message");
+    let start = "No API key configured for provider openai";
+    assert!(message.starts_with(start) && message.contains("OPENAI_API_KEY"), "{message}");
+    assert_eq!(without["metadata"]["message"], message);
 }

@@ -105,3 +105,81 @@ async fn a_cancelled_run_stops_its_guest() {
         assert_eq!(script.requests().len(), 1, "nothing follows a cancel");
     }
 }
+
+/// Dropped lines are counted, and the call is none the worse for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_log_lines_is_cut_and_counted() {
+    let usage = usage_of("log_flood", json!({"lines": 1000}), "").await;
+    let counted = [&usage["logLines"], &usage["logLinesDropped"], &usage["hostCalls"]];
+    assert_eq!(counted, [&json!(200), &json!(800), &json!(1000)], "{usage}");
+    let usage = usage_of("log_flood", json!({"lines": 60}), "log_lines = 50").await;
+    assert_eq!([&usage["logLines"], &usage["logLinesDropped"]], [&json!(50), &json!(10)], "{usage}");
+}
+
+/// A line without an end takes no more of the host than a line may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_standard_output_is_a_line_per_stream() {
+    let usage = usage_of("stdout_flood", json!({"bytes": 1 << 20}), "").await;
+    assert_eq!([&usage["logLines"], &usage["logLinesDropped"]], [&json!(2), &json!(0)], "{usage}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_below_its_limit() {
+    let usage = usage_of("memory", json!({}), "memory_bytes = 8000000").await;
+    let peak = usage["memoryBytes"].as_u64().expect("a number");
+    assert!(peak > 4_000_000 && peak <= 8_000_000, "{peak}");
+}
+
+/// What the journal says that one call of the hostile plugin used.
+async fn usage_of(tool: &str, arguments: Value, limits: &str) -> Value {
+    let name = format!("hostile__{tool}");
+    let model = Script::new([calls([(name.as_str(), arguments)]), say("done")]);
+    let config = format!("{ONE_AGENT}[plugins.hostile.limits]\n{limits}\n");
+    let host = TestHost::start(&["hostile"], &config, model).await;
+    assert_eq!(host.run("go").await["status"], "COMPLETED");
+    let events = host.texts("select body from run_events where kind = 'call_finished'").await;
+    let event: Value = serde_json::from_str(&events[0]).expect("JSON");
+    event["outcome"]["usage"].clone()
+}
+
+/// Guests in a loop keep no thread from another run.
+#[tokio::test(flavor = "multi_thread")]
+async fn loops_side_by_side_leave_room_for_another_run() {
+    let looping = ("hostile__loop", json!({}));
+    let model =
+        Script::new([calls([looping.clone(), looping.clone(), looping.clone(), looping]), say("done")]);
+    let config = format!("{ONE_AGENT}[plugins.hostile.limits]\ncpu_ms = 500\n");
+    let host = TestHost::start(&["hostile", "calculator"], &config, model).await;
+    let good = json!({"message": "What is 6*7?", "options": {"model": "demo"}});
+
+    let (bad, good) = tokio::join!(host.run("go"), host.post("/api/agents/agent/runs", &good));
+
+    assert_eq!(bad["status"], "COMPLETED");
+    for call in bad["tools"].as_array().expect("tools") {
+        assert_eq!(call["outcome"], "limit", "{call}");
+    }
+    assert_eq!(good.body["status"], "COMPLETED", "{good:?}");
+    assert!(good.body["content"].as_str().is_some_and(|text| text.contains("42")), "{good:?}");
+}
+
+/// Exactly as much as is allowed is allowed, and one more is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_where_they_say() {
+    let limits = "[plugins.hostile.limits]\noutput_bytes = 5000\nhost_calls = 50\n";
+    let model = Script::new([
+        calls([
+            ("hostile__output", json!({"bytes": 5000})),
+            ("hostile__output", json!({"bytes": 5001})),
+            ("hostile__host_calls", json!({"count": 50})),
+            ("hostile__host_calls", json!({"count": 51})),
+            ("hostile__parts", json!({"count": 1024})),
+            ("hostile__parts", json!({"count": 1025})),
+        ]),
+        say("done"),
+    ]);
+    let host = TestHost::start(&["hostile"], &format!("{ONE_AGENT}{limits}"), model).await;
+    let run = host.run("go").await;
+    let outcomes: Vec<&Value> =
+        run["tools"].as_array().expect("tools").iter().map(|tool| &tool["outcome"]).collect();
+    assert_eq!(outcomes, ["ok", "limit", "ok", "limit", "ok", "limit"], "{run}");
+}

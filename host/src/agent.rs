@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use self::parts::{AgentParts, BudgetParts, Flaw};
 use crate::budget::Budget;
@@ -60,6 +61,9 @@ pub struct Options {
     /// Most background runs of this agent at once; none = what the server allows every agent.
     #[serde(default)]
     pub max_concurrent: Option<u32>,
+    /// JSON Schema of the final answer, checked; none = the answer is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_schema: Option<Value>,
 }
 
 fn default_history_tokens() -> u32 {
@@ -77,6 +81,7 @@ impl Default for Options {
             approval_expiry_ms: 24 * 3_600_000,
             history_tokens: default_history_tokens(),
             max_concurrent: None,
+            response_schema: None,
         }
     }
 }

@@ -52,6 +52,14 @@ pub enum RunEvent {
         approvals: Vec<PendingApproval>,
     },
     Decided(Decided),
+    /// The final answer has JSON that fits the schema asked for; this is that JSON, as the model wrote it.
+    AnswerAccepted {
+        json: String,
+    },
+    /// It has not; what the model is told. After the last attempt the run's failure follows instead.
+    AnswerRefused {
+        feedback: String,
+    },
     /// Empty where the model had none to offer or its call failed.
     FollowupsSuggested {
         questions: Vec<String>,
@@ -85,6 +93,8 @@ impl RunEvent {
             Self::CallFinished { .. } => "call_finished",
             Self::Paused { .. } => "paused",
             Self::Decided(_) => "decided",
+            Self::AnswerAccepted { .. } => "answer_accepted",
+            Self::AnswerRefused { .. } => "answer_refused",
             Self::FollowupsSuggested { .. } => "followups_suggested",
             Self::Completed => "completed",
             Self::Failed { .. } => "failed",

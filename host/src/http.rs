@@ -159,7 +159,12 @@ pub fn router(app: App) -> Router {
         .0
         .route("/v3/api-docs", get(async move || axum::Json(alias)))
         .with_state(app)
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(
+            SwaggerUi::new("/docs")
+                .url("/openapi.json", document)
+                // By default the pages ask swagger.io's validator about the document's address.
+                .config(utoipa_swagger_ui::Config::default().validator_url("none")),
+        )
         .fallback(async |request: Request| {
             Problem::new(Kind::NotFound, format!("There is nothing at {}. /docs lists what is.", request.uri().path()))
         })

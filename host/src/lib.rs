@@ -18,7 +18,8 @@
 //! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name |
 //! | [`store`], [`key`] | `trait Store` and its SQL; API keys and roles |
 //! | [`runner`] | drives runs: the only place where model, tools and store meet |
-//! | [`address`] | which network addresses are public |
+//! | [`address`], [`outbound`] | which network addresses are public; clients for URLs that others chose |
+//! | [`schema`], [`escape`] | checking values against JSON Schemas of others; showing text of others |
 //! | [`http`] | routes, requests and responses, problem documents, OpenAPI |
 //! | [`config`], [`command`], [`server`] | settings; the command line; putting the parts together |
 //! | [`toolchain`] | builds guest components from Rust sources |
@@ -80,15 +81,18 @@ pub mod budget;
 pub mod clock;
 pub mod command;
 pub mod config;
+mod escape;
 pub mod event;
 pub mod http;
 pub mod id;
 pub mod key;
 pub mod model;
+mod outbound;
 pub mod plugin;
 pub mod registry;
 pub mod run;
 pub mod runner;
+mod schema;
 pub mod server;
 pub mod session;
 pub mod store;

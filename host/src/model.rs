@@ -37,6 +37,8 @@ pub struct Request {
     pub temperature: Option<f64>,
     pub top_p: Option<f64>,
     pub max_tokens: Option<u32>,
+    /// JSON Schema of the answer; whether the model keeps to it is the caller's to check.
+    pub response_schema: Option<serde_json::Value>,
 }
 
 /// Something that answers requests.

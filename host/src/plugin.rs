@@ -18,7 +18,6 @@ mod log;
 mod meter;
 mod outcome;
 mod report;
-mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
 mod wasi;

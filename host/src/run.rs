@@ -16,6 +16,12 @@ use crate::id::{ApprovalId, CallId, UserId};
 use crate::session::{Message, PastTurn, Reply, Tokens};
 use crate::tool::{Decided, Decision, Fingerprint, PendingApproval, ToolCall, ToolOutcome};
 
+/// How often a model may repair an answer that does not fit the schema asked for.
+pub const REPAIRS: usize = 2;
+
+/// How a message that refuses an answer begins.
+pub const REFUSAL: &str = "Your answer was not accepted";
+
 /// One run of an agent.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -30,6 +36,8 @@ pub struct Run {
     decided: Vec<Decided>,
     /// How many decisions belong to earlier pauses.
     decided_before: usize,
+    /// The JSON of the final answer, where a schema was asked for.
+    answer: Option<String>,
     followups: Vec<String>,
     model_calls: u32,
     /// Replies whose cost is not known.
@@ -89,6 +97,8 @@ impl RunStatus {
 pub struct Turn {
     pub reply: Reply,
     pub calls: Vec<CallRecord>,
+    /// What the model was told about an answer that does not fit the schema asked for.
+    pub refused: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -170,6 +180,8 @@ pub enum Step {
     CallModel,
     /// Some of the calls of this turn, in the model's order.
     CallTools(Vec<DueCall>),
+    /// Does the answer fit the schema asked for?
+    CheckAnswer,
     SuggestFollowups,
     /// A worker has to take it, humans have to decide first, or calls are under way.
     Wait,
@@ -204,6 +216,8 @@ pub enum InvalidTransition {
     NotPending(ApprovalId),
     #[error("approval {0} asks something else")]
     WrongAnswer(ApprovalId),
+    #[error("the run has no answer to check")]
+    NoAnswer,
     #[error("call {0} is not in a state for this")]
     WrongCall(CallId),
 }
@@ -253,6 +267,7 @@ impl Run {
             asked: Vec::new(),
             decided: Vec::new(),
             decided_before: 0,
+            answer: None,
             followups: Vec::new(),
             model_calls: 0,
             unpriced: 0,
@@ -285,6 +300,11 @@ impl Run {
 
     pub fn turns(&self) -> &[Turn] {
         &self.turns
+    }
+
+    /// The value of a structured answer.
+    pub fn structured(&self) -> Option<serde_json::Value> {
+        self.answer.as_deref().and_then(|json| serde_json::from_str(json).ok())
     }
 
     pub fn followups(&self) -> &[String] {
@@ -375,6 +395,9 @@ impl Run {
                     });
                 }
             }
+            if let Some(feedback) = &turn.refused {
+                messages.push(Message::User { text: feedback.clone(), media: Vec::new() });
+            }
         }
         messages
     }
@@ -389,6 +412,8 @@ impl Run {
             }
             RunStatus::Running => match self.turns.last() {
                 None => Step::CallModel,
+                Some(turn) if turn.refused.is_some() => Step::CallModel,
+                Some(_) if self.awaits_check() => Step::CheckAnswer,
                 Some(turn) if turn.calls.is_empty() => Step::SuggestFollowups,
                 Some(turn) if turn.calls.iter().any(CallRecord::is_under_way) => Step::Wait,
                 Some(turn) => {
@@ -397,6 +422,17 @@ impl Run {
                 }
             },
         }
+    }
+
+    /// The last reply is an answer of which nobody has said yet whether it fits.
+    fn awaits_check(&self) -> bool {
+        self.wants_structure()
+            && self.answer.is_none()
+            && self.turns.last().is_some_and(|turn| turn.calls.is_empty() && turn.refused.is_none())
+    }
+
+    fn wants_structure(&self) -> bool {
+        self.new.agent.options.response_schema.is_some()
     }
 
     // Saving.

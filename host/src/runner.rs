@@ -5,6 +5,7 @@
 //! Who may do what is checked before, in `http`.
 
 mod allowance;
+mod answer;
 mod decide;
 mod drive;
 mod live;

@@ -264,6 +264,8 @@ pub enum Creation {
 /// Whose values: the host fills this in, never a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvSpace {
+    /// The run on whose behalf: once it has ended, nothing more is written.
+    pub run: Option<RunId>,
     pub plugin: String,
     pub org: OrgId,
     /// `plugin`, `user` or `session`.
@@ -291,6 +293,8 @@ pub struct KvCondition {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvRefusal {
+    /// The run has ended, by a cancel for example: its call no longer counts.
+    RunEnded,
     /// Carries the current version; 0 = there is none.
     Conflict(u64),
     Bytes,

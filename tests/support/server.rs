@@ -17,7 +17,15 @@ impl Server {
     /// reaches it.
     pub(crate) async fn launch(folder: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-        for name in ["HOLDFAST_CONFIG", "HOLDFAST_ADMIN_TOKEN", "OPENAI_API_KEY", "OPENAI_BASE_URL"] {
+        for name in [
+            "HOLDFAST_CONFIG",
+            "HOLDFAST_LISTEN",
+            "HOLDFAST_DATABASE_URL",
+            "HOLDFAST_PLUGINS",
+            "HOLDFAST_ADMIN_TOKEN",
+            "OPENAI_API_KEY",
+            "OPENAI_BASE_URL",
+        ] {
             command.env_remove(name);
         }
         command.args(args).current_dir(folder).envs(environment.iter().copied());

@@ -104,6 +104,8 @@ impl AgentParts {
                 .within("history_tokens", self.history_tokens, 0..=10_000_000)
                 .unwrap_or(default.history_tokens),
             max_concurrent: flaws.within("max_concurrent", self.max_concurrent, 1..=10_000),
+            // Checked where it is read: it is no number.
+            response_schema: None,
         };
         let budget = self.budget.map_or_else(Budget::default, |parts| flaws.budget(parts));
         flaws.none_or(Agent {

@@ -15,6 +15,7 @@ use crate::budget::Budgets;
 use crate::http::{HttpLimits, MediaLimits, RateLimit};
 use crate::plugin::PluginSettings;
 use crate::runner::QueueSettings;
+use crate::schema::Schema;
 
 /// A checked configuration file.
 pub(super) struct File {
@@ -116,6 +117,7 @@ struct AgentTable {
     budget: Option<BudgetParts>,
     history_tokens: Option<u32>,
     max_concurrent: Option<u32>,
+    response_schema: Option<serde_json::Value>,
 }
 
 impl File {
@@ -127,7 +129,7 @@ impl File {
         for spanned in table.agents {
             let line = text.get(..spanned.span().start).unwrap_or_default().matches('\n').count() + 1;
             let agent =
-                spanned.into_inner().into_agent().map_err(|message| format!("line {line}: {message}"))?;
+                checked_agent(spanned.into_inner()).map_err(|message| format!("line {line}: {message}"))?;
             if agents.iter().any(|other| other.id == agent.id) {
                 return Err(format!("line {line}: there is another agent with the id `{}`", agent.id));
             }
@@ -205,6 +207,27 @@ impl AgentTable {
             flaws.collect::<Vec<_>>().join("; ")
         })
     }
+}
+
+fn checked_agent(mut table: AgentTable) -> Result<Agent, String> {
+    let schema = table.response_schema.take();
+    let mut agent = table.into_agent()?;
+    agent.options.response_schema =
+        schema.map(|given| response_schema(agent.id.as_str(), given)).transpose()?;
+    Ok(agent)
+}
+
+/// An inline table, or the schema's JSON text.
+fn response_schema(agent: &str, given: serde_json::Value) -> Result<serde_json::Value, String> {
+    let refused = |error: String| format!("response_schema of agent `{agent}` {error}");
+    let schema = match given {
+        serde_json::Value::String(text) => {
+            serde_json::from_str(&text).map_err(|error| refused(format!("is not JSON: {error}")))?
+        }
+        table => table,
+    };
+    Schema::of_answer(&schema).map_err(|error| refused(error.to_string()))?;
+    Ok(schema)
 }
 
 #[cfg(test)]

@@ -3,20 +3,17 @@
 //! A URL is a caller's: https only, no redirects, public addresses only, and the connection goes to the
 //! addresses that were checked.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use serde::Deserialize;
-use url::{Host, Url};
+use url::Url;
 use utoipa::ToSchema;
 
 use super::problem::{InvalidParam, Kind, Problem};
-use crate::address::is_public;
+use crate::outbound::{self, Reach};
 use crate::session::Media;
 
 /// An image or another attachment.
@@ -54,12 +51,8 @@ pub(crate) struct MediaChecker {
 
 impl MediaChecker {
     pub(crate) fn new(limits: MediaLimits) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Arc::new(CheckedResolver { allow_private: limits.allow_private }))
-            .no_proxy()
-            .timeout(FETCH_TIMEOUT)
-            .build()?;
+        let reach = Reach::allowing_private(limits.allow_private);
+        let client = outbound::client(reach, FETCH_TIMEOUT)?;
         Ok(Self { limits, client })
     }
 
@@ -149,20 +142,7 @@ impl MediaChecker {
 
     fn check_url(&self, address: &str) -> Result<Url, String> {
         let url = Url::parse(address).map_err(|_| "is neither base64 nor a valid https URL".to_owned())?;
-        let scheme_allowed = url.scheme() == "https" || (self.limits.allow_private && url.scheme() == "http");
-        if !scheme_allowed || !url.username().is_empty() || url.password().is_some() {
-            return Err("must be an https URL without a user name or password".to_owned());
-        }
-        // Names are checked when they are resolved; the resolver never sees a literal address.
-        let literal_allowed = match url.host() {
-            Some(Host::Ipv4(v4)) => is_public(v4.into()),
-            Some(Host::Ipv6(v6)) => is_public(v6.into()),
-            Some(Host::Domain(name)) => !name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
-            None => false,
-        };
-        if !literal_allowed && !self.limits.allow_private {
-            return Err("must not point to a private address".to_owned());
-        }
+        outbound::check_url(&url, Reach::allowing_private(self.limits.allow_private))?;
         Ok(url)
     }
 
@@ -177,23 +157,4 @@ fn is_media_type(mime: &str) -> bool {
     let family = matches!(kind.to_ascii_lowercase().as_str(), "image" | "audio" | "video")
         || mime.eq_ignore_ascii_case("application/pdf");
     family && !subtype.is_empty() && subtype.bytes().all(token)
-}
-
-/// Resolves a name once and keeps the public addresses only: what is checked is what is connected to.
-struct CheckedResolver {
-    allow_private: bool,
-}
-
-impl Resolve for CheckedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let addresses: Vec<SocketAddr> = found.collect();
-            if !allow_private && addresses.iter().any(|address| !is_public(address.ip())) {
-                return Err("the name resolves to an address that is not public".into());
-            }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
 }

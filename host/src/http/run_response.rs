@@ -51,6 +51,10 @@ pub(super) struct Metadata {
     /// What humans have to decide, when PAUSED.
     #[serde(skip_serializing_if = "Option::is_none")]
     required_actions: Option<Vec<RequiredAction>>,
+    /// The answer as a value, when `options.responseSchema` asked for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object)]
+    structured: Option<serde_json::Value>,
     /// Next questions, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) followups: Option<Vec<String>>,
@@ -213,6 +217,7 @@ impl Metadata {
             required_actions: None,
             followups: None,
             follow_up_suggestions: None,
+            structured: None,
         }
     }
 }
@@ -242,6 +247,7 @@ fn metadata(run: &Run) -> Metadata {
     Metadata {
         usage: TokenUsage::new(tokens, run.cost_micros()),
         message,
+        structured: run.structured(),
         required_action: actions.first().cloned(),
         required_actions: (!actions.is_empty()).then_some(actions),
         follow_up_suggestions: followups.as_ref().map(|followups| json!(followups).to_string()),

@@ -20,6 +20,7 @@ use crate::id::{AgentId, ApprovalId, OrgId, RunId, SessionId, UserId};
 use crate::key::Principal;
 use crate::run::Run;
 use crate::runner::{Choice, DecideRequest, Targets};
+use crate::schema::Schema;
 use crate::session::Owner;
 use crate::store::Lane;
 
@@ -254,6 +255,11 @@ struct RunOptions {
     /// Most milliseconds at work, 1 to 86400000; waiting for a human does not count.
     #[serde(default)]
     timeout_ms: Option<i64>,
+    /// JSON Schema, 64 KiB at most: the final answer is JSON that fits it, and also in
+    /// `metadata.structured`. References within the schema only.
+    #[serde(default, alias = "response_schema")]
+    #[schema(value_type = Object)]
+    response_schema: Option<Value>,
 }
 
 /// The longest message in bytes.
@@ -368,6 +374,14 @@ impl RunOptions {
         if let Some(prompt) = self.system_prompt {
             agent.instructions = prompt;
         }
+        if let Some(schema) = self.response_schema {
+            match Schema::of_answer(&schema) {
+                Ok(_) => agent.options.response_schema = Some(schema),
+                Err(error) => {
+                    invalid.push(InvalidParam::new("options.responseSchema", error.to_string()));
+                }
+            }
+        }
         let Options {
             temperature,
             top_p,
@@ -377,6 +391,7 @@ impl RunOptions {
             approval_expiry_ms: _,
             history_tokens: _,
             max_concurrent: _,
+            response_schema: _,
         } = &mut agent.options;
         let mut within = |field: &str, value: Option<i64>, most: i64| {
             let value = value?;

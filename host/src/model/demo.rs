@@ -18,6 +18,7 @@ use self::offer::Offer;
 use self::plan::Step;
 use super::{Deltas, Model, ModelError, Request};
 use crate::agent::DEMO;
+use crate::run::REFUSAL;
 use crate::session::{Message, Reply};
 use crate::tool::ToolCall;
 
@@ -33,6 +34,12 @@ impl Model for Demo {
         let mut reply = Reply { model: Some(DEMO.to_owned()), ..Reply::default() };
         if wants_followups(&request.system, text) {
             reply.content = serde_json::Value::from(followups(&offers)).to_string();
+            return Ok(reply);
+        }
+        if text.starts_with(REFUSAL) {
+            let honest = "I am Holdfast's built-in demo model: I cannot write JSON to a schema. The results of \
+                          tools are all I have.";
+            honest.clone_into(&mut reply.content);
             return Ok(reply);
         }
         let steps = plan::plan(text, &offers);

@@ -63,6 +63,12 @@ impl Genai {
         })
     }
 
+    /// Whether a schema can be passed on. A server of the operator's own may turn it into a grammar in which
+    /// no tool can be called, and other protocols refuse a schema beside tools.
+    fn enforces_schemas(&self, request: &Request) -> bool {
+        self.kind == AdapterKind::OpenAI && (!self.own_server || request.tools.is_empty())
+    }
+
     pub(super) fn needs_key(&self) -> bool {
         self.needs_key
     }
@@ -110,6 +116,9 @@ impl Genai {
             });
         }
         let mut options = request::options(request);
+        if self.enforces_schemas(request) {
+            options.response_format = request.response_schema.as_ref().and_then(schema::enforceable);
+        }
         if self.own_server {
             // genai reads `-max` or `-low` at the end of a name as an effort and sends the rest. An effort
             // that is given stops that, and a budget is one that this protocol has no word for.

@@ -146,6 +146,7 @@ pub(super) fn request(text: &str) -> Request {
         temperature: None,
         top_p: None,
         max_tokens: None,
+        response_schema: None,
     }
 }
 

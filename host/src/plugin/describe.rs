@@ -1,7 +1,7 @@
 //! From what `describe` answered to tool specifications: names, texts and schemas, all guest-controlled.
 
 use super::bindings::exports::holdfast::plugin::tools as wit;
-use super::schema::{PatternBudget, Schema, SchemaError};
+use crate::schema::{PatternBudget, Schema, SchemaError};
 use crate::tool::{Annotations, ToolName, ToolNameError, ToolSpec};
 
 const MAX_TOOLS: usize = 128;

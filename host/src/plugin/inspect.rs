@@ -7,8 +7,8 @@ use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
 use super::Grants;
 use super::load::LoadError;
-use super::log::escaped;
 use super::wasi;
+use crate::escape::escaped;
 
 /// The interface version this host serves.
 const PACKAGE: &str = "holdfast:plugin/";
@@ -18,6 +18,9 @@ const KV: &str = "holdfast:plugin/kv@0.1.0";
 /// Always linked: they reach nothing but the call itself. `types` has no functions.
 const ALWAYS: [&str; 3] =
     ["holdfast:plugin/log@0.1.0", "holdfast:plugin/control@0.1.0", "holdfast:plugin/types@0.1.0"];
+
+/// How every WebAssembly file begins.
+const MAGIC: &[u8] = b"\0asm";
 
 /// Compile time grows faster than a function's size. The largest one of `CPython` has about 300 KB.
 const MAX_FUNCTION_BYTES: usize = 2 << 20;
@@ -77,6 +80,10 @@ fn check_import(name: &str, plugin: &str, grants: &Grants) -> Result<(), LoadErr
 }
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
+    if !bytes.starts_with(MAGIC) {
+        // The parser's own words for this are a dump of bytes.
+        return Err(LoadError::Malformed("it does not begin as WebAssembly files do".to_owned()));
+    }
     let mut names = Names::default();
     let (mut depth, mut functions, mut modules) = (0_usize, 0, 0);
     for payload in Parser::new(0).parse_all(bytes) {

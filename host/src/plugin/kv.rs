@@ -159,6 +159,7 @@ impl Values<'_> {
 
     fn refused(self, refusal: KvRefusal) -> wit::Error {
         match refusal {
+            KvRefusal::RunEnded => wit::Error::Failed("the run has ended".to_owned()),
             KvRefusal::Conflict(current) => wit::Error::Conflict(current),
             KvRefusal::Bytes => wit::Error::QuotaExceeded(format!(
                 "keys and values may take at most {} bytes in this scope",
@@ -178,7 +179,13 @@ fn space(plugin: &str, call: &CallIdentity, scope: wit::Scope) -> KvSpace {
         wit::Scope::User => ("user", call.owner.user.as_str()),
         wit::Scope::Session => ("session", call.session.as_str()),
     };
-    KvSpace { plugin: plugin.to_owned(), org: call.owner.org.clone(), scope, scope_id: scope_id.to_owned() }
+    KvSpace {
+        run: Some(call.run.clone()),
+        plugin: plugin.to_owned(),
+        org: call.owner.org.clone(),
+        scope,
+        scope_id: scope_id.to_owned(),
+    }
 }
 
 fn not_while_describing() -> wit::Error {

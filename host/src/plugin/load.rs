@@ -19,11 +19,11 @@ use super::call::{Answer, CallState, Instance, Question};
 use super::describe::{self, Checks, DescribeError};
 use super::inspect::{Names, inspect};
 use super::limits::Limits;
-use super::log::escaped;
 use super::meter::Meter;
 use super::outcome::Ended;
 use super::{Grants, Loaded, Plugin, PluginSettings, Shared};
 use crate::clock::Clock;
+use crate::escape::escaped;
 use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part, hex};
 
 /// A Python interpreter takes about 7 s on two cores.

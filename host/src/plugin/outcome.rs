@@ -12,9 +12,9 @@ use super::bindings::exports::holdfast::plugin::tools::{Failure, Outcome};
 use super::bindings::holdfast::plugin::types::{Output, Part};
 use super::call::{MAX_PARTS, Stopped};
 use super::limits::Limits;
-use super::log::escaped;
 use super::meter::{LimitReached, Meter};
-use super::schema::Schema;
+use crate::escape::escaped;
+use crate::schema::Schema;
 use crate::tool::{Limit, OutcomeKind, ToolOutcome};
 
 /// Longest failure message, code and media type that are passed on.

@@ -37,7 +37,7 @@ impl Run {
                 let requested =
                     |call: &ToolCall| CallRecord { call: call.clone(), state: CallState::Requested };
                 let calls = reply.tool_calls.iter().map(requested).collect();
-                self.turns.push(Turn { reply: Reply::clone(reply), calls });
+                self.turns.push(Turn { reply: Reply::clone(reply), calls, refused: None });
             }
             RunEvent::CallStarted { call_id, attempt } => {
                 self.spent.tool_calls += 1;
@@ -76,12 +76,19 @@ impl Run {
                 self.status = RunStatus::Paused { pending: approvals.clone() };
             }
             RunEvent::Decided(decided) => self.apply_decision(decided),
+            RunEvent::AnswerAccepted { json } => self.answer = Some(json.clone()),
+            RunEvent::AnswerRefused { feedback } => {
+                if let Some(turn) = self.turns.last_mut() {
+                    turn.refused = Some(feedback.clone());
+                }
+            }
             RunEvent::FollowupsSuggested { questions, tokens, cost_micros } => {
                 self.count_reply(*tokens, *cost_micros);
                 self.followups.clone_from(questions);
             }
             RunEvent::Completed => {
-                let output = self.turns.last().map(|turn| turn.reply.content.clone()).unwrap_or_default();
+                let said = || self.turns.last().map(|turn| turn.reply.content.clone());
+                let output = self.answer.clone().or_else(said).unwrap_or_default();
                 self.end(RunStatus::Completed { output }, at);
             }
             RunEvent::Failed { failure } => self.end(RunStatus::Failed { failure: failure.clone() }, at),

@@ -94,6 +94,7 @@ fn show(run: &Run) -> String {
                 due.iter().map(|d| format!("{} {:?}", d.call.id, kind(&d.standing))).collect();
             format!("call {}", due.join(", "))
         }
+        Step::CheckAnswer => "check the answer".to_owned(),
         Step::SuggestFollowups => "suggest follow-ups".to_owned(),
         Step::Wait => "wait".to_owned(),
         Step::Done => "done".to_owned(),
@@ -136,6 +137,53 @@ fn follow_ups_come_between_the_answer_and_the_end() {
     check(&run, &expect!["RUNNING v2: suggest follow-ups"]);
     run.suggested(vec!["and?".to_owned()], Tokens::default(), None, at(2)).unwrap();
     check(&run, &expect!["COMPLETED v4: done"]);
+}
+
+/// A run whose answer must be JSON.
+fn structured() -> Run {
+    let mut run = new_run();
+    run.new.agent.options.response_schema = Some(json!({"type": "object"}));
+    run.unsaved[0].event = RunEvent::Created(Box::new(run.new.clone()));
+    run
+}
+
+#[test]
+fn an_answer_with_a_schema_is_checked_before_anything_follows() {
+    let mut run = structured();
+    run.new.generate_followups = true;
+    run.unsaved[0].event = RunEvent::Created(Box::new(run.new.clone()));
+    run.replied(reply(&["a"]), at(1)).unwrap();
+    assert_eq!(run.answer_accepted("{}".to_owned(), at(1)), Err(InvalidTransition::NoAnswer));
+    run.started(&"a".into(), at(2)).unwrap();
+    run.finished(&"a".into(), ok(), 1, at(3)).unwrap();
+    run.replied(reply(&[]), at(4)).unwrap();
+    check(&run, &expect!["RUNNING v5: check the answer"]);
+    run.answer_accepted("{\"x\":1}".to_owned(), at(5)).unwrap();
+    check(&run, &expect!["RUNNING v6: suggest follow-ups"]);
+    run.suggested(Vec::new(), Tokens::default(), None, at(6)).unwrap();
+    check(&run, &expect!["COMPLETED v8: done"]);
+    assert_eq!(run.status(), &RunStatus::Completed { output: "{\"x\":1}".to_owned() });
+    assert_eq!(run.structured(), Some(json!({"x": 1})));
+}
+
+#[test]
+fn an_answer_may_be_repaired_twice() {
+    let mut run = structured();
+    for repair in 1..=3 {
+        run.replied(reply(&[]), at(repair)).unwrap();
+        assert_eq!(run.answer_refused("it is not valid JSON", at(repair)), Ok(()));
+        if repair < 3 {
+            assert_eq!(show(&run).split(": ").last(), Some("call the model"));
+            let last = run.messages(&[]).pop();
+            let Some(Message::User { text, .. }) = last else { panic!("{last:?}") };
+            assert!(text.starts_with("Your answer was not accepted: it is not valid JSON. Answer again"));
+        }
+    }
+    check(&run, &expect!["FAILED v8: done"]);
+    let RunStatus::Failed { failure } = run.status() else { panic!("{:?}", run.status()) };
+    assert_eq!(failure.kind, FailureKind::ModelError);
+    assert!(failure.message.ends_with("after 2 repairs: it is not valid JSON."), "{}", failure.message);
+    assert_eq!(run.structured(), None);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! What the runner tells a run: each method checks that the transition is legal and records events.
 
-use super::{CallState, InvalidTransition, Run, RunStatus};
+use super::{CallState, InvalidTransition, REFUSAL, REPAIRS, Run, RunStatus};
 use crate::audit::Actor;
 use crate::clock::Timestamp;
-use crate::event::{Failure, Recorded, RunEvent};
+use crate::event::{Failure, FailureKind, Recorded, RunEvent};
 use crate::id::CallId;
 use crate::session::{Reply, Tokens};
 use crate::tool::{Decided, PendingApproval, ToolOutcome};
@@ -18,15 +18,54 @@ impl Run {
         Ok(())
     }
 
-    /// The model answered. Without calls in it that is the end, but for follow-up questions.
+    /// The model answered. Without calls in it that is the end, but for a check against the schema asked for
+    /// and for follow-up questions.
     pub fn replied(&mut self, reply: Reply, at: Timestamp) -> Result<(), InvalidTransition> {
         self.check_running()?;
         let last = reply.tool_calls.is_empty();
         self.record(at, RunEvent::Replied { reply: Box::new(reply) });
-        if last && !self.new.generate_followups {
-            self.record(at, RunEvent::Completed);
+        if last && !self.wants_structure() {
+            self.answered(at);
         }
         Ok(())
+    }
+
+    /// The answer has this JSON in it, and it fits the schema asked for.
+    pub fn answer_accepted(&mut self, json: String, at: Timestamp) -> Result<(), InvalidTransition> {
+        self.check_answer()?;
+        self.record(at, RunEvent::AnswerAccepted { json });
+        self.answered(at);
+        Ok(())
+    }
+
+    /// The answer does not fit. The model is told what is wrong and asked again, [`REPAIRS`] times; then the
+    /// run fails.
+    pub fn answer_refused(&mut self, problem: &str, at: Timestamp) -> Result<(), InvalidTransition> {
+        self.check_answer()?;
+        let refused_before = self.turns.iter().filter(|turn| turn.refused.is_some()).count();
+        let feedback = format!(
+            "{REFUSAL}: {problem}. Answer again, with one JSON value that fits the schema and nothing else."
+        );
+        self.record(at, RunEvent::AnswerRefused { feedback });
+        if refused_before == REPAIRS {
+            let message = format!(
+                "The model's answer does not fit the response schema, nor did it after {REPAIRS} repairs: {problem}."
+            );
+            let failure = Failure { kind: FailureKind::ModelError, message };
+            self.record(at, RunEvent::Failed { failure });
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, at: Timestamp) {
+        if !self.new.generate_followups {
+            self.record(at, RunEvent::Completed);
+        }
+    }
+
+    fn check_answer(&self) -> Result<(), InvalidTransition> {
+        self.check_running()?;
+        if self.awaits_check() { Ok(()) } else { Err(InvalidTransition::NoAnswer) }
     }
 
     /// The reply broke off after some of it had been streamed, and the run fails.

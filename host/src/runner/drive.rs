@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
 use super::Runner;
+use super::answer;
 use super::presence::Present;
 use crate::event::{Failure, FailureKind};
 use crate::id::CallId;
@@ -91,6 +92,7 @@ impl Runner {
             match run.step() {
                 Step::CallModel => self.call_model(run, &history).await?,
                 Step::CallTools(due) => self.call_tools(run, due, present).await?,
+                Step::CheckAnswer => self.check_answer(run).await?,
                 Step::SuggestFollowups => self.suggest_followups(run, &history).await?,
                 Step::Wait | Step::Done => return Ok(()),
             }
@@ -106,7 +108,8 @@ impl Runner {
         }
         let registry = self.registry.load_full();
         let tools = registry.specs_for(&run.spec().agent).into_iter().cloned().collect();
-        let request = Request { tools, ..request(run, history) };
+        let mut request = Request { tools, ..request(run, history) };
+        answer::ask(&mut request, run.spec().agent.options.response_schema.as_ref());
         match self.ask(run, &request).await {
             Ok(mut reply) => {
                 self.make_call_ids_unique(run, &mut reply);
@@ -188,6 +191,7 @@ fn request(run: &Run, history: &[PastTurn]) -> Request {
         temperature: agent.options.temperature,
         top_p: agent.options.top_p,
         max_tokens: agent.options.max_tokens,
+        response_schema: None,
     }
 }
 

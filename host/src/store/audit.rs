@@ -61,6 +61,8 @@ pub(super) fn of_event(recorded: &Recorded, run: &Run) -> Option<AuditEntry> {
         | RunEvent::CallStarted { .. }
         | RunEvent::CallFinished { .. }
         | RunEvent::Paused { .. }
+        | RunEvent::AnswerAccepted { .. }
+        | RunEvent::AnswerRefused { .. }
         | RunEvent::FollowupsSuggested { .. }
         | RunEvent::Completed
         | RunEvent::Failed { .. } => None,

@@ -192,6 +192,7 @@ fn approve(approval: &PendingApproval, edited: Option<EditedArguments>) -> Decid
 
 fn space(scope_id: &str) -> KvSpace {
     KvSpace {
+        run: None,
         plugin: "notes".to_owned(),
         org: OrgId::from("default"),
         scope: "user",
@@ -664,6 +665,24 @@ async fn no_increment_is_lost() {
         at_once(tasks).await;
         let entry = store.kv_get(&space("ann"), "n").await.unwrap().unwrap();
         assert_eq!((entry.value, entry.version), (vec![32], 32));
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_has_ended_writes_nothing_more() {
+    for home in homes() {
+        let store = home.open().await;
+        let mut run = home.run();
+        store.create(&mut run, &Terms::default()).await.unwrap();
+        let space = KvSpace { run: Some(run.spec().id.clone()), ..space("ann") };
+        let condition = KvCondition { expected: None, max_bytes: 1000, max_entries: 10 };
+        assert_eq!(store.kv_put(&space, "k", b"1", condition).await.unwrap(), Ok(1));
+        run.cancel(UserId::from("ann"), home.now()).unwrap();
+        store.save(&mut run).await.unwrap();
+        assert_eq!(store.kv_put(&space, "k", b"2", condition).await.unwrap(), Err(KvRefusal::RunEnded));
+        assert_eq!(store.kv_delete(&space, "k", None).await.unwrap(), Err(KvRefusal::RunEnded));
+        let entry = store.kv_get(&space, "k").await.unwrap().unwrap();
+        assert_eq!((entry.value, entry.version), (b"1".to_vec(), 1));
     }
 }
 

@@ -187,6 +187,8 @@ impl ApprovalChange {
             | RunEvent::Replied { .. }
             | RunEvent::CallStarted { .. }
             | RunEvent::CallFinished { .. }
+            | RunEvent::AnswerAccepted { .. }
+            | RunEvent::AnswerRefused { .. }
             | RunEvent::FollowupsSuggested { .. }
             | RunEvent::Completed => Vec::new(),
         }

@@ -43,6 +43,8 @@ impl UsageChange {
             | RunEvent::CallFinished { .. }
             | RunEvent::Paused { .. }
             | RunEvent::Decided(_)
+            | RunEvent::AnswerAccepted { .. }
+            | RunEvent::AnswerRefused { .. }
             | RunEvent::Completed
             | RunEvent::Failed { .. }
             | RunEvent::Cancelled { .. } => return None,

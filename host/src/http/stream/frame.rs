@@ -142,7 +142,8 @@ impl Before {
             };
             Some((record.call.id.clone(), started))
         });
-        Self { open: open.collect(), answered: turn.calls.is_empty() }
+        let is_checked = run.spec().agent.options.response_schema.is_none() || run.structured().is_some();
+        Self { open: open.collect(), answered: turn.calls.is_empty() && is_checked }
     }
 }
 
@@ -156,7 +157,8 @@ fn frames(run: &Run, before: &Before, Recorded { seq, at, event }: &Recorded) ->
         RunEvent::Started | RunEvent::Claimed { .. } => {}
         RunEvent::Replied { reply } => {
             let mut frames = deltas(reply, *seq, *at);
-            if reply.tool_calls.is_empty() {
+            // An answer that has to fit a schema is not done before it was checked.
+            if reply.tool_calls.is_empty() && run.spec().agent.options.response_schema.is_none() {
                 frames.push(Frame {
                     id: Cursor::after(*seq),
                     event: Word::ContentDone,
@@ -173,6 +175,10 @@ fn frames(run: &Run, before: &Before, Recorded { seq, at, event }: &Recorded) ->
         }
         RunEvent::CallFinished { .. } | RunEvent::Decided(_) => said.extend(settled(run, before)),
         RunEvent::Paused { .. } => return vec![Frame::paused(run, *at)],
+        RunEvent::AnswerAccepted { .. } => said.push((Word::ContentDone, String::new())),
+        RunEvent::AnswerRefused { .. } => {
+            said.push((Word::ContentDiscarded, json!({"reason": "invalid"}).to_string()));
+        }
         RunEvent::FollowupsSuggested { questions, .. } => {
             if !questions.is_empty() {
                 said.push((Word::FollowupSuggestion, json!(questions).to_string()));

@@ -1,8 +1,10 @@
-//! Makes tool schemas acceptable to providers, where one bad schema fails a whole request.
+//! Makes tool schemas acceptable to providers, where one bad schema fails a whole request, and says which
+//! schemas of answers they enforce.
 //!
 //! Only what a schema loses without harm is taken out: the host checks every call against the tool's own
 //! schema anyway. Schemas are guest-controlled.
 
+use ::genai::chat::{ChatResponseFormat, JsonSpec};
 use serde_json::{Map, Value, json};
 
 /// An object schema with `properties`.
@@ -18,6 +20,30 @@ pub(super) fn acceptable(schema: &Value) -> Value {
         root.insert("properties".to_owned(), json!({}));
     }
     Value::Object(root)
+}
+
+/// What makes an OpenAI-compatible provider enforce the schema of an answer; none where it has keywords that
+/// strict providers refuse, since the caller checks the answer anyway. In the strict form every property is
+/// required and no other is allowed, which only narrows what is accepted.
+pub(super) fn enforceable(schema: &Value) -> Option<ChatResponseFormat> {
+    let is_object = schema.get("type").is_some_and(|kind| kind == "object");
+    let strict = is_object && schema.get("anyOf").is_none() && is_strict(schema);
+    strict.then(|| JsonSpec::new("answer", schema.clone()).into())
+}
+
+fn is_strict(schema: &Value) -> bool {
+    let Value::Object(members) = schema else { return false };
+    members.iter().all(|(keyword, value)| match keyword.as_str() {
+        "type" | "required" | "enum" | "const" | "title" | "description" | "$schema" => true,
+        "properties" | "$defs" | "definitions" => {
+            value.as_object().is_some_and(|parts| parts.values().all(is_strict))
+        }
+        "items" => is_strict(value),
+        "anyOf" => value.as_array().is_some_and(|parts| parts.iter().all(is_strict)),
+        "additionalProperties" => *value == Value::Bool(false),
+        "minimum" | "maximum" | "minItems" | "maxItems" => value.is_number(),
+        _ => false,
+    })
 }
 
 /// `root` resolves references. Schemas nest at most as deep as JSON may, which the parser limits.
@@ -85,6 +111,23 @@ fn anchored(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn schemas_of_answers_are_passed_on_where_strict_providers_take_them() {
+        let plain = json!({"type": "object", "required": ["n"], "additionalProperties": false, "properties": {
+            "n": {"type": "integer", "minimum": 1}, "l": {"type": "array", "items": {"anyOf": [{"type": "string"}]}}
+        }});
+        assert!(enforceable(&plain).is_some());
+        for refused in [
+            json!({"type": "array", "items": {"type": "string"}}),
+            json!({"type": "object", "anyOf": [{"type": "object"}]}),
+            json!({"type": "object", "properties": {"x": {"type": "string", "pattern": "a+"}}}),
+            json!({"type": "object", "additionalProperties": {"type": "string"}}),
+            json!({"type": "object", "properties": {"x": true}}),
+        ] {
+            assert!(enforceable(&refused).is_none(), "{refused}");
+        }
+    }
 
     #[test]
     fn schemas_lose_what_providers_choke_on_and_nothing_else() {

@@ -69,6 +69,7 @@ fn conversation() -> Request {
         temperature: Some(0.0),
         top_p: Some(0.5),
         max_tokens: Some(64),
+        response_schema: None,
         ..request("")
     }
 }

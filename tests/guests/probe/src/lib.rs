@@ -35,6 +35,38 @@ struct Slow {
 #[derive(Deserialize, JsonSchema)]
 struct Nothing {}
 
+/// A kv scope, as the schema names it.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Place {
+    Plugin,
+    User,
+    Session,
+}
+
+impl From<Place> for Scope {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Plugin => Self::Plugin,
+            Place::User => Self::User,
+            Place::Session => Self::Session,
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Remember {
+    scope: Place,
+    key: String,
+    value: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Recall {
+    scope: Place,
+    key: String,
+}
+
 #[derive(Serialize, JsonSchema)]
 struct Count {
     count: u64,
@@ -84,6 +116,16 @@ fn slow_idempotent(context: &Context, args: Slow) -> Result<Output, Failure> {
     Ok(Output::text(format!("attempt {}, {same} key", context.attempt)))
 }
 
+fn remember(_: &Context, args: Remember) -> Result<Output, Failure> {
+    kv::put(args.scope.into(), &args.key, &args.value, kv::Expect::Any)?;
+    Ok(Output::text("remembered"))
+}
+
+fn recall(_: &Context, args: Recall) -> Result<Output, Failure> {
+    let value = kv::get::<String>(args.scope.into(), &args.key)?.map(|entry| entry.value);
+    Ok(Output::text(value.unwrap_or_else(|| "nothing".to_owned())))
+}
+
 fn env(_: &Context, _: Nothing) -> Result<Output, Failure> {
     Output::json(&Seen::now())
 }
@@ -110,6 +152,8 @@ holdfast_plugin::export! {
     Tool::new("echo", "Says the text.", echo).read_only(),
     Tool::new("slow", "Counts, sleeps, and counts again.", slow).returns::<Count>(),
     Tool::new("slow_idempotent", "Sleeps once, and is safe to repeat.", slow_idempotent).idempotent(),
+    Tool::new("remember", "Keeps a value in a scope.", remember),
+    Tool::new("recall", "Says the value that a scope has for a key.", recall).read_only(),
     Tool::new("slow_read", "As slow_idempotent, and says that it only reads.", slow_idempotent).read_only(),
     Tool::new("env", "Says what the guest sees of the machine.", env).read_only().returns::<Seen>(),
 }

@@ -1,5 +1,5 @@
-//! JSON Schemas that a plugin made up: checked at load so that validating against them later is cheap and
-//! touches nothing but memory.
+//! JSON Schemas that a plugin or a caller made up: checked first, so that validating against them later is
+//! cheap and touches nothing but memory.
 //!
 //! Hostile schemas are the point here. References must be local and must not recurse, and the schema with
 //! all its references written out must be small: together with the value's size this bounds the time that
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value};
 
-use super::log::escaped;
+use crate::escape::escaped;
 
 const MAX_BYTES: usize = 64 << 10;
 /// Most nodes of a schema whose references are written out.
@@ -22,9 +22,9 @@ const MAX_REGEX_BYTES: usize = 1 << 20;
 /// Most nodes of a schema times weight of a value: about a second.
 const MAX_WORK: u64 = 100_000_000;
 
-/// How many patterns a plugin's schemas may still have, references written out. Each may take
-/// [`MAX_REGEX_BYTES`] of the host for as long as the plugin is loaded.
-pub(super) struct PatternBudget(u64);
+/// How many patterns the schemas of one plugin (or of one answer) may still have, references written out.
+/// Each may take [`MAX_REGEX_BYTES`] of the host for as long as the schema is kept.
+pub(crate) struct PatternBudget(u64);
 
 impl Default for PatternBudget {
     fn default() -> Self {
@@ -39,6 +39,8 @@ pub enum SchemaError {
     TooBig(usize),
     #[error("is not JSON: {0}")]
     NotJson(#[from] serde_json::Error),
+    #[error("must be a JSON object")]
+    NotASchema,
     #[error("must be an object with `\"type\": \"object\"` at its top")]
     NotAnObject,
     #[error(
@@ -49,7 +51,7 @@ pub enum SchemaError {
     Recursive(String),
     #[error("is too large once its references are written out ({MAX_NODES} nodes, {MAX_DEPTH} levels)")]
     TooLarge,
-    #[error("has too many patterns: a plugin may have 128 in all its schemas")]
+    #[error("has too many patterns: 128 may be in all schemas of a plugin, or in that of an answer")]
     Patterns,
     #[error("is not a valid JSON Schema: {0}")]
     Invalid(String),
@@ -57,15 +59,15 @@ pub enum SchemaError {
 
 /// A schema and what checks values against it.
 #[derive(Debug)]
-pub(super) struct Schema {
-    pub(super) value: Value,
+pub(crate) struct Schema {
+    pub(crate) value: Value,
     validator: Validator,
     nodes: u64,
 }
 
 impl Schema {
     /// A schema of arguments: the top must be an object.
-    pub(super) fn of_arguments(text: &str, budget: &mut PatternBudget) -> Result<Self, SchemaError> {
+    pub(crate) fn of_arguments(text: &str, budget: &mut PatternBudget) -> Result<Self, SchemaError> {
         let schema = Self::of_output(text, budget)?;
         if schema.value.get("type") != Some(&Value::from("object")) {
             return Err(SchemaError::NotAnObject);
@@ -73,13 +75,18 @@ impl Schema {
         Ok(schema)
     }
 
-    pub(super) fn of_output(text: &str, budget: &mut PatternBudget) -> Result<Self, SchemaError> {
+    /// A schema of a run's answer, as the caller or the configuration gave it.
+    pub(crate) fn of_answer(schema: &Value) -> Result<Self, SchemaError> {
+        Self::of_output(&schema.to_string(), &mut PatternBudget::default())
+    }
+
+    pub(crate) fn of_output(text: &str, budget: &mut PatternBudget) -> Result<Self, SchemaError> {
         if text.len() > MAX_BYTES {
             return Err(SchemaError::TooBig(text.len()));
         }
         let value: Value = serde_json::from_str(text)?;
         let Value::Object(_) = &value else {
-            return Err(SchemaError::NotAnObject);
+            return Err(SchemaError::NotASchema);
         };
         let size = Expansion::new(&value).size(&value)?;
         if size.nodes > MAX_NODES || size.depth > MAX_DEPTH {
@@ -96,7 +103,7 @@ impl Schema {
     }
 
     /// What is wrong with a value: one line for each of the first `most` problems.
-    pub(super) fn problems(&self, value: &Value, most: usize) -> Vec<String> {
+    pub(crate) fn problems(&self, value: &Value, most: usize) -> Vec<String> {
         if self.nodes.saturating_mul(weight(value)) > MAX_WORK {
             return vec!["top level: the value is too large to be checked against the schema".to_owned()];
         }
