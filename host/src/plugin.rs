@@ -22,7 +22,6 @@ mod report;
 pub(crate) mod tests;
 mod wasi;
 
-use std::any::Any;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -272,7 +271,4 @@ pub struct Invocation<'a> {
     /// A JSON object; checked against the tool's schema here.
     pub arguments: &'a Value,
     pub cancelled: CancellationToken,
-    /// Dropped when nothing of the call can happen any more: after the guest's end and its last write, which
-    /// may be a moment after the future of the call was dropped.
-    pub hold: Arc<dyn Any + Send + Sync>,
 }

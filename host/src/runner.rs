@@ -38,9 +38,6 @@ use crate::registry::ToolRegistry;
 use crate::run::{InvalidTransition, Run};
 use crate::store::{Store, StoreError};
 
-/// The longest that a cancel waits for what it interrupts; it takes milliseconds.
-const INTERRUPTION: Duration = Duration::from_secs(1);
-
 /// Cheap to clone; all clones drive the same runs.
 #[derive(Clone)]
 pub struct Runner {
@@ -99,8 +96,7 @@ impl Runner {
         self.store.load(id).await
     }
 
-    /// Ends the run in whatever state it is, and returns when nothing of it executes any more. The first end
-    /// stays: cancelling a terminal run changes nothing.
+    /// Ends the run in whatever state it is. The first end stays: cancelling a terminal run changes nothing.
     pub async fn cancel(&self, id: &RunId, by: impl Into<Actor>) -> Result<(), StoreError> {
         let by: Actor = by.into();
         self.change(id, |run| {
@@ -116,10 +112,6 @@ impl Runner {
         self.presence.cancel(id);
         self.queue.leave(id);
         self.queue.changed();
-        // What a guest was doing may still have an effect until it has ended.
-        if tokio::time::timeout(INTERRUPTION, self.presence.wait_until_left(id)).await.is_err() {
-            tracing::warn!(run.id = %id, "a cancelled run is still being worked on");
-        }
         Ok(())
     }
 

@@ -3,7 +3,6 @@
 //! Nothing is reused between calls. A store and an instance cost microseconds, and a guest that trapped
 //! must not be entered again in any case.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,8 +51,6 @@ pub(super) struct CallIdentity {
     pub(super) store: Arc<dyn Store>,
     /// The server's runtime.
     pub(super) home: Handle,
-    /// See [`super::Invocation`].
-    pub(super) hold: Arc<dyn Any + Send + Sync>,
 }
 
 impl WasiView for CallState {

@@ -62,7 +62,6 @@ impl Job {
                 cancelled: invocation.cancelled.clone(),
                 store,
                 home,
-                hold: Arc::clone(&invocation.hold),
             },
         }
     }

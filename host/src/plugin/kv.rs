@@ -136,13 +136,7 @@ impl Values<'_> {
         let Some(call) = self.call else {
             return Err(not_while_describing());
         };
-        let (query, hold) = (query(Arc::clone(&call.store)), Arc::clone(&call.hold));
-        let asking = async move {
-            let answer = query.await;
-            drop(hold);
-            answer
-        };
-        let answer = call.home.spawn(asking).await;
+        let answer = call.home.spawn(query(Arc::clone(&call.store))).await;
         let error: Box<dyn std::error::Error> = match answer {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => error.into(),
@@ -226,7 +220,6 @@ mod tests {
             cancelled: CancellationToken::new(),
             store: Arc::clone(store),
             home: tokio::runtime::Handle::current(),
-            hold: Arc::new(()),
         }
     }
 

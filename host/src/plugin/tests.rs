@@ -66,7 +66,6 @@ async fn call_with(plugin: &Plugin, arguments: &Value, cancelled: CancellationTo
         tool: &ToolName::new("test", "act").unwrap(),
         arguments,
         cancelled,
-        hold: Arc::new(()),
     };
     plugin.call(invocation).await
 }

@@ -1,8 +1,7 @@
 //! Who in this process works on which run.
 //!
-//! Everybody who drives a run, or is about to decide whether to, holds a [`Present`], and so does each call
-//! of a tool until its guest is gone. Waiting for a run means waiting until nobody is present; cancelling it
-//! means telling those who are.
+//! Everybody who drives a run, or is about to decide whether to, holds a [`Present`]. Waiting for a run
+//! means waiting until nobody is present; cancelling it means telling those who are.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -100,7 +100,6 @@ impl Runner {
                 tool: &what.tool,
                 arguments: &what.arguments,
                 cancelled: present.cancelled().clone(),
-                hold: Arc::new(self.presence.enter(&spec.id)),
             };
             under_way.push(async move { (&call.id, started_at, what.plugin.call(invocation).await) });
         }
