@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::host::ONE_AGENT;
 use crate::support::openai::{self, OpenAi};
-use crate::support::{Script, TestHost, call, calls, say, until};
+use crate::support::{Script, Speaker, TestHost, asked, call, calls, replied, say, until};
 
 const RUNS: &str = "/api/agents/agent/runs";
 
@@ -115,4 +115,38 @@ async fn approved_calls_are_interrupted() {
     assert_eq!((late.status, &late.body["currentStatus"]), (409, &json!("CANCELLED")));
     let rows = host.texts("select status from approvals").await;
     assert_eq!(rows, ["APPROVED", "APPROVED"], "what was decided stays as it was decided");
+}
+
+/// Whenever a cancel comes, what it has acknowledged is the end: an effect that had not happened by then does
+/// not happen later, not even by a few milliseconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_effect_comes_after_the_acknowledgement() {
+    let model = Speaker::new(|request| match replied(request) {
+        0 => Ok(call("probe__effect", json!({"key": asked(request)}))),
+        _ => Ok(say("done")),
+    });
+    let host = TestHost::with_probe(model).await;
+    // A linear congruential generator: the moments are the same in every run of this test.
+    let mut seed = 20_261_124_u64;
+    let (mut rounds, mut interrupted) = (Vec::new(), 0);
+    for round in 0..100 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let moment = Duration::from_micros((seed >> 33) % 12_000);
+        let key = format!("r{round}");
+        let paused = host.run(&key).await;
+        let path = format!("{RUNS}/{}/continue", paused["runId"].as_str().expect("an id"));
+        let approving = host.begin(&path, &json!({"action": "APPROVE"}));
+        tokio::time::sleep(moment).await;
+        assert_eq!(host.cancel(&paused).await.status, 204);
+        let effects = host.effects(&key).await;
+        interrupted += u32::from(host.read(&paused).await["status"] == "CANCELLED");
+        let told = approving.await.expect("no panic");
+        assert_eq!(host.effects(&key).await, effects, "round {round}: after the waiting caller was told");
+        assert!([200, 409].contains(&told.status), "{told:?}");
+        rounds.push((key, effects));
+    }
+    for (key, effects) in rounds {
+        assert_eq!(host.effects(&key).await, effects, "{key}");
+    }
+    assert!(interrupted > 0, "no cancel came in time to be one");
 }
