@@ -35,6 +35,7 @@ mod keys_and_roles;
 mod kill_points;
 mod limits_end_runs;
 mod load_refusals;
+mod metrics;
 mod models_over_http;
 mod openapi;
 mod pause_survives_kill;

@@ -14,6 +14,7 @@ mod catalog;
 mod decision_request;
 mod extract;
 mod health;
+mod measured;
 mod media;
 mod page;
 mod problem;
@@ -51,6 +52,7 @@ pub(crate) use self::rate_limit::RateLimiter;
 use crate::budget::Budgets;
 use crate::clock::Clock;
 use crate::id::Ids;
+use crate::metrics::Metrics;
 use crate::model::Models;
 use crate::plugin::PluginHost;
 use crate::registry::ToolRegistry;
@@ -64,6 +66,7 @@ pub struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) registry: Arc<ArcSwap<ToolRegistry>>,
     pub(crate) plugins: PluginHost,
+    pub(crate) metrics: Metrics,
     pub(crate) agents: AgentBook,
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) rate: RateLimiter,
@@ -143,6 +146,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(catalog::models))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(measured::metrics))
 }
 
 /// The OpenAPI 3.1 document.
@@ -157,6 +161,7 @@ pub fn router(app: App) -> Router {
     let document = openapi();
     let body_bytes = app.limits.body_bytes;
     let alias = document.clone();
+    let metrics = app.metrics.clone();
     api()
         .split_for_parts()
         .0
@@ -181,6 +186,7 @@ pub fn router(app: App) -> Router {
             axum::response::IntoResponse::into_response(Problem::internal(&PanicInHandler))
         }))
         .layer(middleware::from_fn(problem::finish))
+        .layer(middleware::from_fn_with_state(metrics, measured::count))
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
             let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
             tracing::info_span!("request", http.method = %request.method(), http.path = request.uri().path(), request.id = id)

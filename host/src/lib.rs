@@ -16,6 +16,7 @@
 //! | [`run`] | the state machine: folded from events, says what to do next; pure |
 //! | [`model`] | `trait Model`, providers through genai, the demo model, retries |
 //! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name |
+//! | [`metrics`] | numbers for the operator, told or looked at |
 //! | [`store`], [`key`] | `trait Store` and its SQL; API keys and roles |
 //! | [`runner`] | drives runs: the only place where model, tools and store meet |
 //! | [`address`], `outbound` | which network addresses are public; clients for URLs that others chose |
@@ -30,6 +31,7 @@
 //!
 //! ```text
 //! id, clock <- audit, tool <- session <- budget <- agent <- event <- run <- { model, registry -> plugin, store } <- runner <- http
+//!                                                                    { model, registry, store } <- metrics <- http
 //!                                                                    http, config <- server <- command <- main
 //! ```
 //!
@@ -86,6 +88,7 @@ pub mod event;
 pub mod http;
 pub mod id;
 pub mod key;
+pub mod metrics;
 pub mod model;
 mod outbound;
 pub mod plugin;

@@ -55,6 +55,18 @@ use sql::{Access, SqlStore};
 use sqlite::Place;
 pub use watch::Watch;
 
+/// Told of a run that was written, while its new events still count as unsaved, and how long it took.
+pub type Observer = Box<dyn Fn(&Run, Duration) + Send + Sync>;
+
+/// What is not done yet, over all organisations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub queued: u64,
+    pub running: u64,
+    pub paused: u64,
+    pub pending_approvals: u64,
+}
+
 /// Rows, whatever the database.
 ///
 /// A write whose future is dropped may still happen. A run that was written has no unsaved events left; in
@@ -168,6 +180,14 @@ pub trait Store: Send + Sync {
 
     /// Which endpoints the events from now on are for. Once, before anything is written.
     fn subscribe(&self, webhooks: Vec<Subscription>);
+
+    // -- For the operator --
+
+    /// Who is told of each run that was written. Once, before anything is written.
+    fn observe(&self, observer: Observer);
+
+    /// How many runs and approvals there are whose end is still to come.
+    async fn standing(&self) -> Result<Standing, StoreError>;
 
     /// What the endpoint is to be told now, oldest first.
     async fn due_deliveries(

@@ -142,6 +142,23 @@ pub enum Limit {
     HostCallBytes,
 }
 
+impl Limit {
+    /// The limit as one word, as in the journal.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Tables => "tables",
+            Self::Instances => "instances",
+            Self::WallTime => "wall-time",
+            Self::Cpu => "cpu",
+            Self::Stack => "stack",
+            Self::Output => "output",
+            Self::HostCalls => "host-calls",
+            Self::HostCallBytes => "host-call-bytes",
+        }
+    }
+}
+
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -171,6 +188,8 @@ pub struct Usage {
     pub log_lines: u64,
     /// Log lines dropped because the call's share was used up.
     pub log_lines_dropped: u64,
+    /// Host calls that were refused.
+    pub denials: u64,
 }
 
 /// The result of a call, as the journal keeps it and the model reads it.

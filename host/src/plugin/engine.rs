@@ -87,11 +87,20 @@ pub(super) struct Ticker {
     started: Instant,
     /// Milliseconds from `started` to the latest tick.
     latest: Arc<AtomicU64>,
+    #[cfg(test)]
+    stop: tokio_util::sync::CancellationToken,
 }
 
 impl Ticker {
     pub(super) fn start(engine: &Engine) -> Result<Self, HostError> {
-        let ticker = Self { started: Instant::now(), latest: Arc::default() };
+        let ticker = Self {
+            started: Instant::now(),
+            latest: Arc::default(),
+            #[cfg(test)]
+            stop: tokio_util::sync::CancellationToken::new(),
+        };
+        #[cfg(test)]
+        let stop = ticker.stop.clone();
         let (engine, started) = (engine.weak(), ticker.started);
         let latest: Weak<AtomicU64> = Arc::downgrade(&ticker.latest);
         std::thread::Builder::new()
@@ -102,6 +111,10 @@ impl Ticker {
                     latest.store(millis(started.elapsed()), Ordering::Relaxed);
                     // Neither is kept alive while the thread sleeps.
                     drop((engine, latest));
+                    #[cfg(test)]
+                    if stop.is_cancelled() {
+                        return;
+                    }
                     std::thread::sleep(TICK);
                 }
             })
@@ -112,6 +125,11 @@ impl Ticker {
     pub(super) fn alive(&self) -> bool {
         let latest = Duration::from_millis(self.latest.load(Ordering::Relaxed));
         self.started.elapsed().saturating_sub(latest) < TICKER_PATIENCE
+    }
+
+    #[cfg(test)]
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
     }
 }
 

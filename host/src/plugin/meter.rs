@@ -110,6 +110,7 @@ impl Meter {
             output_bytes: self.output_bytes.load(Ordering::Relaxed),
             log_lines: self.log_lines.load(Ordering::Relaxed),
             log_lines_dropped: self.log_lines_dropped.load(Ordering::Relaxed),
+            denials: self.denials.load(Ordering::Relaxed),
         }
     }
 }

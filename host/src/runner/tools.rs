@@ -14,6 +14,7 @@ use super::Runner;
 use super::drive::DriveError;
 use super::presence::Present;
 use crate::agent::Agent;
+use crate::escape::escaped;
 use crate::plugin::{Invocation, Plugin};
 use crate::registry::ToolRegistry;
 use crate::run::{DueCall, Run, Standing};
@@ -60,7 +61,10 @@ impl Runner {
         for DueCall { call, standing } in due {
             match verdict(&registry, &run.spec().agent, &call, &standing) {
                 Verdict::Run(what) => runnable.push((call, what)),
-                Verdict::Answer(outcome) => run.finished(&call.id, outcome, 0, self.clock.now())?,
+                Verdict::Answer(outcome) => {
+                    report_refusal(&run.spec().agent, &call, &outcome);
+                    run.finished(&call.id, outcome, 0, self.clock.now())?;
+                }
                 Verdict::Ask(what) => asked.push(self.approval(run, call, what)),
             }
         }
@@ -201,6 +205,20 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
         Standing::Again(doubt) if unchanged(&doubt.approved) => run(arguments),
         Standing::Again(_) => Verdict::Answer(not_run_again()),
         Standing::Approved(_) => Verdict::Answer(unavailable()),
+    }
+}
+
+/// For the operator: a call that did not run, and the rule that would let it. The run and the agent are in
+/// the span around this.
+fn report_refusal(agent: &Agent, call: &ToolCall, outcome: &ToolOutcome) {
+    // The model may have made the name up.
+    let tool = escaped(&call.name, 100);
+    let kind = outcome.kind.word();
+    if matches!(outcome.kind, OutcomeKind::Denied { .. }) {
+        let setting = format!("agents.{}.approval", agent.id);
+        tracing::warn!(tool, outcome = kind, setting, "the agent's policy forbids a call");
+    } else {
+        tracing::debug!(tool, outcome = kind, "a call did not run");
     }
 }
 

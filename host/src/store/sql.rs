@@ -3,6 +3,7 @@
 mod open;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use sqlx::Pool;
 use tokio::sync::{mpsc, oneshot};
@@ -15,9 +16,9 @@ use super::watch::{Watch, Watchers};
 use super::writer::{Reply, Write};
 use super::{
     AgentWrite, AgentWritten, ApprovalFilter, ApprovalRow, AuditFilter, AuditRow, Caps, Claim, Creation,
-    Deletion, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Listed,
-    QueueState, Range, RunFilter, RunSummary, SessionFilter, Store, StoreError, StoredAgent, Terms, agents,
-    approvals, audit, claims, history, keys, kv, lists, outbox, queue, runs, sessions, usage,
+    Deletion, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Listed, Observer,
+    QueueState, Range, RunFilter, RunSummary, SessionFilter, Standing, Store, StoreError, StoredAgent, Terms,
+    agents, approvals, audit, claims, history, keys, kv, lists, outbox, queue, runs, sessions, usage,
 };
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
@@ -37,6 +38,7 @@ pub(super) struct SqlStore<D: Dialect> {
     access: Access,
     watchers: Watchers,
     webhooks: OnceLock<Arc<[Subscription]>>,
+    observer: OnceLock<Observer>,
 }
 
 /// What a store may be used for.
@@ -66,6 +68,14 @@ impl<D: Dialect> SqlStore<D> {
         self.webhooks.get().map_or(&[], |webhooks| webhooks)
     }
 
+    /// The run's new events are written.
+    fn written(&self, run: &mut Run, since: Instant) {
+        if let Some(observer) = self.observer.get() {
+            observer(run, since.elapsed());
+        }
+        run.saved();
+    }
+
     fn check_owner(&self) -> Result<(), StoreError> {
         match self.access {
             Access::Owner => Ok(()),
@@ -75,11 +85,12 @@ impl<D: Dialect> SqlStore<D> {
 
     async fn save_with(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Claim, StoreError> {
         self.check_owner()?;
+        let since = Instant::now();
         let change = Box::new(RunChange::of(run, self.webhooks())?);
         let claim = claim.cloned();
         let claim = self.write(|reply| Write::Save(change, claim, reply)).await?;
         if claim == Claim::New {
-            run.saved();
+            self.written(run, since);
         }
         Ok(claim)
     }
@@ -89,12 +100,13 @@ impl<D: Dialect> SqlStore<D> {
 impl<D: Dialect> Store for SqlStore<D> {
     async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError> {
         self.check_owner()?;
+        let since = Instant::now();
         let change = Box::new(RunChange::of(run, self.webhooks())?);
         let origin = Box::new(OriginRow::of(run));
         let terms = Box::new(terms.clone());
         let creation = self.write(|reply| Write::Create(origin, change, terms, reply)).await?;
         if creation == Creation::Created {
-            run.saved();
+            self.written(run, since);
         }
         Ok(creation)
     }
@@ -236,6 +248,15 @@ impl<D: Dialect> Store for SqlStore<D> {
     fn subscribe(&self, webhooks: Vec<Subscription>) {
         // Whoever comes second changes nothing.
         let _ = self.webhooks.set(webhooks.into());
+    }
+
+    fn observe(&self, observer: Observer) {
+        // Whoever comes second changes nothing.
+        let _ = self.observer.set(observer);
+    }
+
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        queue::standing(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
     }
 
     async fn due_deliveries(

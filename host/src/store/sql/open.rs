@@ -57,6 +57,7 @@ impl<D: Dialect> SqlStore<D> {
             access,
             watchers,
             webhooks: OnceLock::new(),
+            observer: OnceLock::new(),
         })
     }
 }
