@@ -30,6 +30,7 @@ mod edited_arguments_are_recorded;
 mod events_replay;
 mod followups_and_reasoning;
 mod history_window;
+mod hostile_corpus;
 mod idempotency;
 mod keys_and_roles;
 mod kill_points;

@@ -85,6 +85,8 @@ pub mod command;
 pub mod config;
 mod escape;
 pub mod event;
+#[cfg(test)]
+mod fuzzing;
 pub mod http;
 pub mod id;
 pub mod key;

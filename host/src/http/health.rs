@@ -87,7 +87,7 @@ mod tests {
         let mut config =
             Config::from_text(text, &folder.join("holdfast.toml"), &ServerArgs::default()).unwrap();
         config.admin_token = Some("token".to_owned());
-        std::fs::create_dir(&config.plugin_dir).unwrap();
+        std::fs::create_dir_all(&config.plugin_dir).unwrap();
         Server::open(&config).await.unwrap().app()
     }
 

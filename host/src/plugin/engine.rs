@@ -31,6 +31,12 @@ pub(super) fn engine(cache: Option<&Path>) -> Result<Engine, HostError> {
         .async_stack_size(FIBER_STACK_BYTES)
         // Component-model async (WASI 0.3) is not part of the interface.
         .concurrency_support(false)
+        // What no language's compiler needs for a plugin is not offered: each is more code of the engine that
+        // a guest can reach. Threads, exceptions and garbage collection are not even compiled in. What is left:
+        // SIMD, bulk memory, reference types, multi-value, tail calls, constant expressions.
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_relaxed_simd(false)
         .cache(cache.and_then(open_cache));
     // The on-demand allocator, wasmtime's default: it maps memory for what a guest asks for. The pooling
     // one is faster by microseconds and reserves its whole pool at the start, in slots that must fit the
