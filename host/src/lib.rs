@@ -77,6 +77,7 @@ pub mod http;
 pub mod id;
 pub mod key;
 pub mod model;
+pub mod notice;
 mod outbound;
 pub mod plugin;
 pub mod registry;

@@ -8,10 +8,12 @@
 use std::sync::Arc;
 
 use sqlx::Sqlite;
+use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 use crate::id::{ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
 use crate::key::ApiKey;
+use crate::notice::Subscription;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
 
@@ -20,6 +22,7 @@ mod claims;
 mod dialect;
 mod keys;
 mod kv;
+mod outbox;
 mod row;
 mod runs;
 mod sql;
@@ -74,7 +77,45 @@ pub trait Store: Send + Sync {
 
     // -- Agents, audit, usage, lists of runs (slice D) --
 
-    // -- Webhooks (slice E) --
+    /// Who wants to hear of runs from now on: what is saved afterwards is written to the outbox, too. Once.
+    fn subscribe(&self, subscriptions: Vec<Subscription>);
+
+    /// Tells of each write to the outbox by this process. One may be missed where its writer was dropped.
+    fn outbox_written(&self) -> watch::Receiver<()>;
+
+    /// What waits for the endpoint and is due, at most `limit`.
+    async fn due_webhooks(
+        &self,
+        endpoint: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<DueWebhook>, StoreError>;
+
+    /// Logs an attempt, and says what follows it.
+    async fn webhook_attempted(&self, attempt: WebhookAttempt) -> Result<(), StoreError>;
+
+    /// Announces, once each, the pending approvals that expire between the two times; at most `limit`.
+    async fn announce_expiring(&self, now: Timestamp, until: Timestamp, limit: u32)
+    -> Result<(), StoreError>;
+
+    /// A page of the delivery log, newest first, and how long the whole is.
+    async fn webhook_deliveries(
+        &self,
+        filter: &WebhookFilter,
+        limit: u32,
+        offset: u64,
+    ) -> Result<(Vec<WebhookDelivery>, u64), StoreError>;
+
+    /// Makes the event due again at these endpoints; none = there is no such event.
+    async fn redeliver_webhook(
+        &self,
+        event: &str,
+        filter: &WebhookFilter,
+        now: Timestamp,
+    ) -> Result<Vec<String>, StoreError>;
+
+    /// Forgets old events with their log. Returns how many; fewer than the limit = there are no more.
+    async fn prune_webhooks(&self, prune: WebhookPrune) -> Result<u64, StoreError>;
 
     // -- Events (slice A) --
 
@@ -157,6 +198,71 @@ pub enum Creation {
     KeyReused,
     /// The session belongs to somebody else, or to another agent.
     ForeignSession,
+}
+
+/// An event that waits for one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueWebhook {
+    pub event: String,
+    /// JSON.
+    pub body: String,
+    /// Attempts that failed since it was written or redelivered.
+    pub failures: u64,
+}
+
+/// What came of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookAttempt {
+    pub event: String,
+    pub endpoint: String,
+    /// Of HTTP, where there was an answer.
+    pub status: Option<u16>,
+    /// None = a success.
+    pub error: Option<&'static str>,
+    pub duration_ms: u64,
+    pub at: Timestamp,
+    pub then: WebhookThen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookThen {
+    Delivered,
+    Retry(Timestamp),
+    Dead,
+}
+
+/// An entry of the delivery log, with how its event stands now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookDelivery {
+    pub event: String,
+    pub kind: String,
+    pub run: RunId,
+    pub endpoint: String,
+    /// From 1.
+    pub attempt: u64,
+    pub status: Option<u16>,
+    pub error: Option<String>,
+    pub duration_ms: u64,
+    pub at: Timestamp,
+    pub state: String,
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// Which deliveries are meant; none = all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookFilter {
+    pub endpoint: Option<String>,
+    pub event: Option<String>,
+    pub org: Option<OrgId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookPrune {
+    pub before: Timestamp,
+    /// Most events of each kind.
+    pub limit: u32,
+    /// Endpoints whose events are never too old to be delivered.
+    pub served: Vec<String>,
 }
 
 /// Whose values: the host fills this in, never a plugin.

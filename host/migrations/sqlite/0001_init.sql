@@ -154,4 +154,49 @@ create table kv (
 
 -- slice D
 
--- slice E
+-- One row for each event and endpoint that wants it, written with the event. Without a reference to the run:
+-- what happened is told even after its session was deleted.
+create table webhook_outbox (
+    event_id text not null,
+    endpoint text not null,
+    type text not null,
+    run_id text not null,
+    org_id text not null,
+    body text not null,
+    -- PENDING, DELIVERED or DEAD.
+    state text not null,
+    -- Ever.
+    attempts integer not null,
+    -- Since it was written or redelivered: its place in the back-off.
+    failures integer not null,
+    next_attempt_at integer,
+    created_at integer not null,
+    settled_at integer,
+    primary key (event_id, endpoint)
+) strict;
+
+create index webhook_outbox_due on webhook_outbox (endpoint, next_attempt_at) where state = 'PENDING';
+create index webhook_outbox_waiting on webhook_outbox (created_at, endpoint) where state = 'PENDING';
+create index webhook_outbox_settled on webhook_outbox (settled_at) where settled_at is not null;
+
+create table webhook_deliveries (
+    event_id text not null,
+    endpoint text not null,
+    attempt integer not null,
+    -- Of HTTP; null where there was no answer.
+    status integer,
+    -- A word; null where the answer was a success.
+    error text,
+    duration_ms integer not null,
+    at integer not null,
+    primary key (event_id, endpoint, attempt),
+    foreign key (event_id, endpoint) references webhook_outbox (event_id, endpoint) on delete cascade
+) strict;
+
+create index webhook_deliveries_by_age on webhook_deliveries (at, event_id);
+
+-- Which approvals were announced to be expiring: each is once.
+create table webhook_announcements (
+    approval_id text not null primary key references approvals (id) on delete cascade,
+    at integer not null
+) strict;

@@ -4,10 +4,12 @@
 
 use super::StoreError;
 use super::dialect::{Columns, Dialect};
+use super::outbox::OutboxRow;
 use crate::clock::Timestamp;
 use crate::event::{Recorded, RunEvent};
 use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
 use crate::key::ApiKey;
+use crate::notice::Subscription;
 use crate::run::{Run, RunStatus};
 use crate::session::{Owner, Session, Tokens};
 use crate::tool::{Decided, Decision, PendingApproval};
@@ -22,6 +24,7 @@ pub(super) struct RunChange {
     pub(super) row: RunRow,
     pub(super) events: Vec<EventRow>,
     pub(super) approvals: Vec<ApprovalChange>,
+    pub(super) outbox: Vec<OutboxRow>,
 }
 
 /// The columns of `runs` that change.
@@ -81,7 +84,7 @@ pub(super) struct Resolution {
 }
 
 impl RunChange {
-    pub(super) fn of(run: &Run) -> Result<Self, StoreError> {
+    pub(super) fn of(run: &Run, subscriptions: &[Subscription]) -> Result<Self, StoreError> {
         let unsaved = run.unsaved();
         let events = unsaved.iter().map(EventRow::of).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -89,6 +92,7 @@ impl RunChange {
             row: RunRow::of(run),
             events,
             approvals: unsaved.iter().flat_map(|recorded| ApprovalChange::of(recorded, run)).collect(),
+            outbox: OutboxRow::of(run, subscriptions),
         })
     }
 }

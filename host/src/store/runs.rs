@@ -3,6 +3,7 @@
 use super::approvals;
 use super::claims;
 use super::dialect::{Columns, Dialect, Sql, Value};
+use super::outbox;
 use super::row::{self, ApprovalChange, EventRow, OriginRow, RunChange, RunRow};
 use super::writer::Undo;
 use super::{Claim, Creation, KeyClaim, StoreError};
@@ -165,6 +166,9 @@ async fn append<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Result<
             ApprovalChange::Resolved(resolution) => approvals::resolve(sql, run, resolution).await?,
             ApprovalChange::Closed { by, at } => approvals::close(sql, run, by.as_ref(), *at).await?,
         }
+    }
+    for row in &change.outbox {
+        outbox::insert(sql, row).await?;
     }
     Ok(())
 }

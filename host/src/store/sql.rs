@@ -1,25 +1,28 @@
 //! [`Store`] over any [`Dialect`]: reads go to a small pool, writes to the [`Writer`].
 
 use std::fs::File;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::pool::PoolOptions;
 use sqlx::{ConnectOptions as _, Pool};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::dialect::{ConnectOptions, Dialect, Sql};
 use super::kv::Put;
+use super::outbox::{self, Announcement};
 use super::row::{OriginRow, RunChange};
 use super::writer::{self, Reply, Write, Writer};
 use super::{
     Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError, approvals,
     claims, keys, kv, runs,
 };
+use super::{DueWebhook, WebhookAttempt, WebhookDelivery, WebhookFilter, WebhookPrune};
 use crate::clock::Timestamp;
 use crate::id::{ApprovalId, KeyId, RunId, SessionId};
 use crate::key::ApiKey;
+use crate::notice::Subscription;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
 
@@ -35,6 +38,8 @@ pub(super) struct SqlStore<D: Dialect> {
     queue: Mutex<Option<mpsc::Sender<Write>>>,
     writer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     installation: Vec<u8>,
+    subscriptions: OnceLock<Vec<Subscription>>,
+    outbox_written: watch::Sender<()>,
     access: Access,
 }
 
@@ -76,6 +81,8 @@ impl<D: Dialect> SqlStore<D> {
             queue: Mutex::new(Some(queue)),
             writer: tokio::sync::Mutex::new(Some(task)),
             installation,
+            subscriptions: OnceLock::new(),
+            outbox_written: watch::Sender::new(()),
             access,
         })
     }
@@ -93,6 +100,17 @@ impl<D: Dialect> SqlStore<D> {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
+    fn subscriptions(&self) -> &[Subscription] {
+        self.subscriptions.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The run is written; so is what it has to tell.
+    fn written(&self, tells: bool) {
+        if tells {
+            self.outbox_written.send_replace(());
+        }
+    }
+
     fn check_owner(&self) -> Result<(), StoreError> {
         match self.access {
             Access::Owner => Ok(()),
@@ -102,11 +120,13 @@ impl<D: Dialect> SqlStore<D> {
 
     async fn save_with(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Claim, StoreError> {
         self.check_owner()?;
-        let change = Box::new(RunChange::of(run)?);
+        let change = Box::new(RunChange::of(run, self.subscriptions())?);
         let claim = claim.cloned();
+        let tells = !change.outbox.is_empty();
         let claim = self.write(|reply| Write::Save(change, claim, reply)).await?;
         if claim == Claim::New {
             run.saved();
+            self.written(tells);
         }
         Ok(claim)
     }
@@ -116,12 +136,14 @@ impl<D: Dialect> SqlStore<D> {
 impl<D: Dialect> Store for SqlStore<D> {
     async fn create(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Creation, StoreError> {
         self.check_owner()?;
-        let change = Box::new(RunChange::of(run)?);
+        let change = Box::new(RunChange::of(run, self.subscriptions())?);
         let origin = Box::new(OriginRow::of(run));
         let claim = claim.cloned();
+        let tells = !change.outbox.is_empty();
         let creation = self.write(|reply| Write::Create(origin, change, claim, reply)).await?;
         if creation == Creation::Created {
             run.saved();
+            self.written(tells);
         }
         Ok(creation)
     }
@@ -167,7 +189,77 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     // -- Agents, audit, usage, lists of runs (slice D) --
 
-    // -- Webhooks (slice E) --
+    fn subscribe(&self, subscriptions: Vec<Subscription>) {
+        if self.subscriptions.set(subscriptions).is_err() {
+            tracing::error!("the store had its webhook subscriptions already: they stay as they are");
+        }
+    }
+
+    fn outbox_written(&self) -> watch::Receiver<()> {
+        self.outbox_written.subscribe()
+    }
+
+    async fn due_webhooks(
+        &self,
+        endpoint: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<DueWebhook>, StoreError> {
+        outbox::due(&mut Sql::<D>(&mut *self.readers.acquire().await?), endpoint, now, limit).await
+    }
+
+    async fn webhook_attempted(&self, attempt: WebhookAttempt) -> Result<(), StoreError> {
+        self.check_owner()?;
+        let attempt = Box::new(attempt);
+        self.write(|reply| Write::WebhookAttempted(attempt, reply)).await
+    }
+
+    async fn announce_expiring(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<(), StoreError> {
+        self.check_owner()?;
+        let found =
+            outbox::expiring(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, until, limit).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let of = |approval| Announcement::of(approval, now, self.subscriptions());
+        let announcements = found.iter().map(of).collect();
+        self.write(|reply| Write::Announce(announcements, reply)).await?;
+        self.written(true);
+        Ok(())
+    }
+
+    async fn webhook_deliveries(
+        &self,
+        filter: &WebhookFilter,
+        limit: u32,
+        offset: u64,
+    ) -> Result<(Vec<WebhookDelivery>, u64), StoreError> {
+        outbox::deliveries(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, limit, offset).await
+    }
+
+    async fn redeliver_webhook(
+        &self,
+        event: &str,
+        filter: &WebhookFilter,
+        now: Timestamp,
+    ) -> Result<Vec<String>, StoreError> {
+        self.check_owner()?;
+        let (event, filter) = (event.to_owned(), filter.clone());
+        let endpoints = self.write(|reply| Write::Redeliver(event, filter, now, reply)).await?;
+        self.written(!endpoints.is_empty());
+        Ok(endpoints)
+    }
+
+    async fn prune_webhooks(&self, prune: WebhookPrune) -> Result<u64, StoreError> {
+        self.check_owner()?;
+        let prune = Box::new(prune);
+        self.write(|reply| Write::PruneWebhooks(prune, reply)).await
+    }
 
     // -- Events (slice A) --
 

@@ -14,8 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::dialect::{ConnectOptions, Dialect, Sql};
 use super::kv::Put;
+use super::outbox::{self, Announcement};
 use super::row::{OriginRow, RunChange};
 use super::{Claim, Creation, KeyClaim, KvRefusal, KvSpace, StoreError};
+use super::{WebhookAttempt, WebhookFilter, WebhookPrune};
 use super::{keys, kv, runs};
 use crate::clock::Timestamp;
 use crate::id::KeyId;
@@ -31,7 +33,10 @@ pub(super) enum Write {
     // slice B
     // slice C
     // slice D
-    // slice E
+    WebhookAttempted(Box<WebhookAttempt>, Reply<()>),
+    Announce(Vec<Announcement>, Reply<()>),
+    Redeliver(String, WebhookFilter, Timestamp, Reply<Vec<String>>),
+    PruneWebhooks(Box<WebhookPrune>, Reply<u64>),
     AddKey(Box<ApiKey>, String, Reply<()>),
     RevokeKey(KeyId, Timestamp, Reply<bool>),
     KvPut(Box<Put>, Reply<Result<u64, KvRefusal>>),
@@ -166,7 +171,18 @@ impl Write {
             // slice B
             // slice C
             // slice D
-            // slice E
+            Self::WebhookAttempted(attempt, reply) => {
+                settle(reply, outbox::attempted(sql, &attempt).await.map_err(Undo::Failed))
+            }
+            Self::Announce(announcements, reply) => {
+                settle(reply, outbox::announce_all(sql, &announcements).await.map_err(Undo::Failed))
+            }
+            Self::Redeliver(event, filter, now, reply) => {
+                settle(reply, outbox::redeliver(sql, &event, &filter, now).await.map_err(Undo::Failed))
+            }
+            Self::PruneWebhooks(prune, reply) => {
+                settle(reply, outbox::prune(sql, &prune).await.map_err(Undo::Failed))
+            }
             Self::AddKey(key, hash, reply) => {
                 settle(reply, keys::add(sql, &key, &hash).await.map_err(Undo::Failed))
             }
@@ -188,7 +204,10 @@ impl Write {
             // slice B
             // slice C
             // slice D
-            // slice E
+            Self::WebhookAttempted(.., reply) => drop(reply.send(Err(error))),
+            Self::Announce(.., reply) => drop(reply.send(Err(error))),
+            Self::Redeliver(.., reply) => drop(reply.send(Err(error))),
+            Self::PruneWebhooks(.., reply) => drop(reply.send(Err(error))),
             Self::AddKey(.., reply) => drop(reply.send(Err(error))),
             Self::RevokeKey(.., reply) => drop(reply.send(Err(error))),
             Self::KvPut(.., reply) => drop(reply.send(Err(error))),

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use tokio::sync::watch;
+
 use crate::clock::Timestamp;
 use crate::id::{ApprovalId, KeyId, RunId, SessionId};
 use crate::key::ApiKey;
+use crate::notice::Subscription;
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
 use crate::store::{Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError};
+use crate::store::{DueWebhook, WebhookAttempt, WebhookDelivery, WebhookFilter, WebhookPrune};
 
 #[derive(Default)]
 pub(in crate::plugin) struct MemoryStore {
@@ -56,6 +60,41 @@ impl Store for MemoryStore {
     }
 
     async fn expired(&self, _: Timestamp, _: u32) -> Answer<Vec<(RunId, ApprovalId)>> {
+        Err(StoreError::Closed)
+    }
+
+    fn subscribe(&self, _: Vec<Subscription>) {}
+
+    fn outbox_written(&self) -> watch::Receiver<()> {
+        watch::Sender::new(()).subscribe()
+    }
+
+    async fn due_webhooks(&self, _: &str, _: Timestamp, _: u32) -> Answer<Vec<DueWebhook>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn webhook_attempted(&self, _: WebhookAttempt) -> Answer<()> {
+        Err(StoreError::Closed)
+    }
+
+    async fn announce_expiring(&self, _: Timestamp, _: Timestamp, _: u32) -> Answer<()> {
+        Err(StoreError::Closed)
+    }
+
+    async fn webhook_deliveries(
+        &self,
+        _: &WebhookFilter,
+        _: u32,
+        _: u64,
+    ) -> Answer<(Vec<WebhookDelivery>, u64)> {
+        Err(StoreError::Closed)
+    }
+
+    async fn redeliver_webhook(&self, _: &str, _: &WebhookFilter, _: Timestamp) -> Answer<Vec<String>> {
+        Err(StoreError::Closed)
+    }
+
+    async fn prune_webhooks(&self, _: WebhookPrune) -> Answer<u64> {
         Err(StoreError::Closed)
     }
 
