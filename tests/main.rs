@@ -10,3 +10,4 @@ mod readme;
 // slice C
 // slice D
 mod structured_output;
+mod webhooks;

@@ -4,6 +4,7 @@
 //! be wrong later; a mistake in the file is reported with its name, its line and what is allowed there.
 
 mod file;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use crate::agent::Agent;
 use crate::http::HttpLimits;
 use crate::model::{Provider, default_key_env};
 use crate::plugin::PluginSettings;
+use crate::webhook::Webhooks;
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
@@ -34,6 +36,7 @@ pub struct Config {
     pub agents: Vec<Agent>,
     pub plugins: BTreeMap<String, PluginSettings>,
     pub http: HttpLimits,
+    pub webhooks: Webhooks,
     /// How long runs may go on after SIGTERM.
     pub shutdown_grace: Duration,
 }
@@ -111,6 +114,8 @@ impl Config {
             (None, Some(url)) => relative_to(&folder, &url),
             (None, None) => relative_to(&folder, "sqlite://holdfast.db"),
         };
+        let webhooks = webhooks::webhooks(parsed.webhooks, parsed.approval_expiring_ms, variable)
+            .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         let admin_token = admin_token()?;
         Ok(Self {
             listen: args.listen.or(parsed.listen).unwrap_or(DEFAULT_LISTEN),
@@ -124,6 +129,7 @@ impl Config {
             agents: parsed.agents,
             plugins: parsed.plugins,
             http: parsed.http,
+            webhooks,
             shutdown_grace: Duration::from_millis(parsed.shutdown_grace_ms),
         })
     }

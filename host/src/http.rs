@@ -8,9 +8,11 @@ mod catalog;
 mod extract;
 mod health;
 mod media;
+mod page;
 mod problem;
 mod run_response;
 mod runs;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,6 +85,7 @@ impl Default for HttpLimits {
         (name = "runs", description = "Run an agent, decide its pending calls, cancel"),
         (name = "agents", description = "The agents of this server"),
         (name = "catalog", description = "Tools, plugins and models"),
+        (name = "admin", description = "For the role admin"),
         (name = "health", description = "Liveness and readiness; no token needed"),
     ),
     security(("bearer" = []))
@@ -99,7 +102,8 @@ fn api() -> OpenApiRouter<App> {
         // slice B
         // slice C
         // slice D
-        // slice E
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::redeliver))
         .routes(routes!(agents::list))
         .routes(routes!(agents::get))
         .routes(routes!(catalog::tools))

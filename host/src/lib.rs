@@ -15,6 +15,7 @@
 //! | [`run`] | the state machine: folded from events, says what to do next; pure |
 //! | [`model`] | `trait Model`, providers through genai, the demo model, retries |
 //! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name |
+//! | [`notice`], [`webhook`] | what the outside is told about runs and approvals; telling it |
 //! | [`store`], [`key`] | `trait Store` and its SQL; API keys and roles |
 //! | [`runner`] | drives runs: the only place where model, tools and store meet |
 //! | [`address`], [`outbound`] | which network addresses are public; clients for URLs that others chose |
@@ -28,7 +29,8 @@
 //! An edge that is not drawn is forbidden.
 //!
 //! ```text
-//! id, clock <- tool <- agent, session, event <- run <- { model, registry -> plugin, store } <- runner <- http
+//! id, clock <- tool <- agent, session, event <- run <- { model, registry -> plugin, notice <- store } <- runner <- http
+//!                                                                    store <- webhook <- config, server
 //!                                                                    http, config <- server <- command <- main
 //! ```
 //!
@@ -89,3 +91,4 @@ pub mod session;
 pub mod store;
 pub mod tool;
 pub mod toolchain;
+pub mod webhook;

@@ -21,6 +21,7 @@ use crate::plugin::{PluginHost, PluginSettings};
 use crate::registry::ToolRegistry;
 use crate::runner::{Parts, Runner};
 use crate::store::{self, Store};
+use crate::webhook::{Dispatcher, Endpoint, Webhooks};
 
 /// How often `holdfast dev` looks for rebuilt plugins.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ const RELOAD_EVERY: Duration = Duration::from_secs(1);
 pub struct Server {
     app: App,
     shutdown_grace: Duration,
+    webhooks: Webhooks,
 }
 
 impl Server {
@@ -42,6 +44,7 @@ impl Server {
     /// With parts of the caller's choice: for tests.
     pub async fn open_with(config: &Config, models: Models, clock: Clock, ids: Ids) -> anyhow::Result<Self> {
         let store = store::open(&config.database).await.context("cannot open the database")?;
+        store.subscribe(config.webhooks.endpoints.iter().map(Endpoint::subscription).collect());
         refuse_open_door(config, store.as_ref()).await?;
         for agent in &config.agents {
             models.check(&agent.model).with_context(|| format!("agent `{}`", agent.id))?;
@@ -73,7 +76,7 @@ impl Server {
             admin_token_hash: config.admin_token.as_deref().map(Token::hash),
             limits: config.http,
         };
-        Ok(Self { app, shutdown_grace: config.shutdown_grace })
+        Ok(Self { app, shutdown_grace: config.shutdown_grace, webhooks: config.webhooks.clone() })
     }
 
     /// Serves until `shutdown` resolves, then lets what runs come to rest.
@@ -82,7 +85,7 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { app, shutdown_grace } = self;
+        let Self { app, shutdown_grace, webhooks } = self;
         let runner = app.runner.clone();
         let store = app.store.clone();
         let taken_up = runner.recover().await.context("cannot take up the runs of the last start")?;
@@ -93,6 +96,7 @@ impl Server {
             let runner = runner.clone();
             async move { runner.expire_forever().await }
         });
+        let dispatcher = Dispatcher::start(&webhooks, &store, &app.clock)?;
         let (stop_accepting, stopped) = tokio::sync::oneshot::channel::<()>();
         let service = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
             // An error means that the sender is gone: stop, too.
@@ -109,6 +113,7 @@ impl Server {
             result?.context("the HTTP server failed")?;
         }
         expiry.await?;
+        dispatcher.stop().await;
         store.close().await;
         Ok(())
     }

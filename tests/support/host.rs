@@ -8,6 +8,7 @@ use holdfast::config::{Config, ServerArgs};
 use holdfast::id::Ids;
 use holdfast::model::{Model, Models};
 use holdfast::server::Server;
+use holdfast::webhook::Webhooks;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -40,6 +41,7 @@ pub(crate) struct TestHost {
     folder: TempDir,
     config: String,
     model: Arc<dyn Model>,
+    webhooks: Webhooks,
     ids: Ids,
     client: reqwest::Client,
     running: Option<(oneshot::Sender<()>, JoinHandle<anyhow::Result<()>>)>,
@@ -56,6 +58,16 @@ pub(crate) struct Answer {
 impl TestHost {
     /// With these plugins, this configuration file and this model as the provider `script`.
     pub(crate) async fn start(plugins: &[&str], config: &str, model: Arc<dyn Model>) -> Self {
+        Self::with_webhooks(plugins, config, model, Webhooks::default()).await
+    }
+
+    /// The same, with webhooks, whose secrets no file may hold.
+    pub(crate) async fn with_webhooks(
+        plugins: &[&str],
+        config: &str,
+        model: Arc<dyn Model>,
+        webhooks: Webhooks,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("plugins")).expect("a folder for plugins");
         for id in plugins {
@@ -69,6 +81,7 @@ impl TestHost {
             folder,
             config: config.to_owned(),
             model,
+            webhooks,
             client: reqwest::Client::new(),
             running: None,
         };
@@ -108,6 +121,7 @@ impl TestHost {
         let mut config =
             Config::from_text(&text, &file, &ServerArgs::default()).expect("the configuration is valid");
         config.admin_token = Some(ADMIN.to_owned());
+        config.webhooks = self.webhooks.clone();
         config.compile_cache = Some(super::guests::root().join("target/test-guests/cache"));
         let models =
             Models::new(config.providers.clone()).expect("providers").with("script", self.model.clone());

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use url::Url;
 
+use super::webhooks::WebhookTable;
 use crate::agent::{Agent, ApprovalRule, ModelName, Options, Policy, ToolPattern};
 use crate::http::{HttpLimits, MediaLimits};
 use crate::id::AgentId;
@@ -27,6 +28,8 @@ pub(super) struct File {
     pub(super) providers: BTreeMap<String, ProviderTable>,
     pub(super) agents: Vec<Agent>,
     pub(super) plugins: BTreeMap<String, PluginSettings>,
+    pub(super) webhooks: Vec<WebhookTable>,
+    pub(super) approval_expiring_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +49,9 @@ struct FileTable {
     agents: Vec<toml::Spanned<AgentTable>>,
     #[serde(default)]
     plugins: BTreeMap<String, PluginSettings>,
+    #[serde(default)]
+    webhooks: Vec<WebhookTable>,
+    approval_expiring_ms: Option<u64>,
 }
 
 fn default_grace() -> u64 {
@@ -128,6 +134,8 @@ impl File {
             providers: table.providers,
             agents,
             plugins: table.plugins,
+            webhooks: table.webhooks,
+            approval_expiring_ms: table.approval_expiring_ms,
         })
     }
 }

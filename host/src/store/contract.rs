@@ -1,5 +1,7 @@
 //! What every store promises, checked against every database there is.
 
+mod outbox;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

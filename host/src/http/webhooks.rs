@@ -1,0 +1,156 @@
+//! What became of webhooks, for admins: the delivery log, and delivering an event again.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::App;
+use super::extract::{Caller, QueryParams};
+use super::page::{Page, PageQuery};
+use super::problem::{Kind, Problem, ProblemDocument};
+use crate::key::{Principal, Role};
+use crate::store::{WebhookDelivery, WebhookFilter};
+
+/// Attempts to deliver webhooks, newest first; kept for seven days after an event was delivered or given up.
+#[utoipa::path(
+    get,
+    path = "/api/admin/webhook-deliveries",
+    operation_id = "adminListWebhookDeliveries",
+    tag = "admin",
+    params(DeliveryQuery, PageQuery),
+    responses(
+        (status = 200, description = "Attempts for the caller's organisation; for every one with the bootstrap token", body = Page<DeliveryView>),
+        (status = 400, description = "Not a valid page", body = ProblemDocument),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 403, description = "The caller is no admin", body = ProblemDocument),
+    )
+)]
+pub(super) async fn deliveries(
+    State(app): State<App>,
+    Caller(principal): Caller,
+    QueryParams(query): QueryParams<DeliveryQuery>,
+    page: PageQuery,
+) -> Result<Json<Page<DeliveryView>>, Problem> {
+    check_admin(&principal)?;
+    let event = query.event_id.filter(|id| !id.is_empty());
+    let endpoint = query.endpoint.filter(|id| !id.is_empty());
+    let filter = WebhookFilter { event, endpoint, org: visible(&principal) };
+    let (rows, total) = app.store.webhook_deliveries(&filter, page.size, page.offset()).await?;
+    Ok(Json(Page::new(rows.into_iter().map(DeliveryView::from).collect(), total, page)))
+}
+
+/// Delivers an event again, under the same id and with all its retries.
+#[utoipa::path(
+    post,
+    path = "/api/admin/webhook-deliveries/{eventId}/redeliver",
+    operation_id = "adminRedeliverWebhook",
+    tag = "admin",
+    params(("eventId" = String, Path, description = "The webhook-id"), RedeliverQuery),
+    responses(
+        (status = 202, description = "The event is due again", body = Redelivery),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 403, description = "The caller is no admin", body = ProblemDocument),
+        (status = 404, description = "No such event, or it was forgotten", body = ProblemDocument),
+    )
+)]
+pub(super) async fn redeliver(
+    State(app): State<App>,
+    Caller(principal): Caller,
+    Path(event): Path<String>,
+    QueryParams(query): QueryParams<RedeliverQuery>,
+) -> Result<(StatusCode, Json<Redelivery>), Problem> {
+    check_admin(&principal)?;
+    let endpoint = query.endpoint.filter(|id| !id.is_empty());
+    let filter = WebhookFilter { event: None, endpoint, org: visible(&principal) };
+    let endpoints = app.store.redeliver_webhook(&event, &filter, app.clock.now()).await?;
+    if endpoints.is_empty() {
+        return Err(Problem::no_such("webhook event"));
+    }
+    Ok((StatusCode::ACCEPTED, Json(Redelivery { event_id: event, endpoints })))
+}
+
+fn check_admin(principal: &Principal) -> Result<(), Problem> {
+    if principal.role >= Role::Admin {
+        Ok(())
+    } else {
+        Err(Problem::new(Kind::Forbidden, "Webhook deliveries need the role admin."))
+    }
+}
+
+/// Whose events an admin sees; none = everybody's.
+fn visible(principal: &Principal) -> Option<crate::id::OrgId> {
+    (!principal.super_admin).then(|| principal.owner.org.clone())
+}
+
+/// Which attempts; what is left out does not matter.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeliveryQuery {
+    /// The id of a configured webhook.
+    #[param(required = false)]
+    endpoint: Option<String>,
+    /// The `webhook-id`.
+    #[param(required = false)]
+    event_id: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RedeliverQuery {
+    /// Only this one; by default every endpoint that the event was for.
+    #[param(required = false)]
+    endpoint: Option<String>,
+}
+
+/// One attempt.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeliveryView {
+    /// The `webhook-id`: the same for every attempt.
+    event_id: String,
+    #[serde(rename = "type")]
+    #[schema(example = "run.paused")]
+    kind: String,
+    run_id: String,
+    endpoint: String,
+    /// From 1.
+    attempt: u64,
+    /// The HTTP status; null where there was no answer.
+    status_code: Option<u16>,
+    /// `status`, `redirect`, `timeout`, `connection`, `private-address` or `request`; null = delivered.
+    error: Option<String>,
+    duration_ms: u64,
+    at: String,
+    /// How the event stands now: `PENDING`, `DELIVERED` or `DEAD`.
+    state: String,
+    next_attempt_at: Option<String>,
+}
+
+impl From<WebhookDelivery> for DeliveryView {
+    fn from(delivery: WebhookDelivery) -> Self {
+        Self {
+            event_id: delivery.event,
+            kind: delivery.kind,
+            run_id: delivery.run.to_string(),
+            endpoint: delivery.endpoint,
+            attempt: delivery.attempt,
+            status_code: delivery.status,
+            error: delivery.error,
+            duration_ms: delivery.duration_ms,
+            at: delivery.at.to_string(),
+            state: delivery.state,
+            next_attempt_at: delivery.next_attempt_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Redelivery {
+    event_id: String,
+    /// Where it is sent again.
+    endpoints: Vec<String>,
+}
