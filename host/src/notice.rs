@@ -138,14 +138,24 @@ impl Notice<'_> {
     /// The JSON text to be sent.
     pub fn body(&self, content: Content) -> String {
         let spec = self.run.spec();
+        let mut data = json!({
+            "runId": spec.id,
+            "sessionId": spec.session,
+            "agentId": spec.agent.id,
+            "userId": spec.owner.user,
+            "orgId": spec.owner.org,
+            "status": self.run.status().word(),
+        });
+        if let Some(data) = data.as_object_mut() {
+            data.extend(self.particulars(content));
+        }
+        envelope(self.kind, self.at(), &data)
+    }
+
+    /// What each kind of event has to tell beside the run's whereabouts.
+    fn particulars(&self, content: Content) -> Map<String, Value> {
         let mut data = Map::new();
         let mut say = |name: &str, value: Value| data.insert(name.to_owned(), value);
-        say("runId", json!(spec.id));
-        say("sessionId", json!(spec.session));
-        say("agentId", json!(spec.agent.id));
-        say("userId", json!(spec.owner.user));
-        say("orgId", json!(spec.owner.org));
-        say("status", json!(self.run.status().word()));
         match &self.recorded.event {
             RunEvent::Paused { approvals } => {
                 let actions: Vec<Value> =
@@ -169,7 +179,7 @@ impl Notice<'_> {
                 }
             }
             RunEvent::Completed if content == Content::Included => {
-                say("input", json!(spec.input));
+                say("input", json!(self.run.spec().input));
                 say("content", json!(answer(self.run)));
             }
             RunEvent::Completed
@@ -184,7 +194,7 @@ impl Notice<'_> {
             | RunEvent::AnswerRefused { .. }
             | RunEvent::FollowupsSuggested { .. } => {}
         }
-        envelope(self.kind, self.at(), &Value::Object(data))
+        data
     }
 }
 

@@ -12,6 +12,10 @@ use crate::model::Request;
 use crate::run::Run;
 use crate::schema::Schema;
 
+/// What the schema follows in a model's instructions.
+const RULE: &str =
+    "Your final answer must be one JSON value that fits this JSON Schema, without any text around it:\n";
+
 /// Most problems that a model is told at once.
 const PROBLEMS: usize = 5;
 
@@ -24,9 +28,8 @@ pub(super) fn ask(request: &mut Request, schema: Option<&Value>) {
     if !request.system.trim().is_empty() {
         request.system.push_str("\n\n");
     }
-    let rule =
-        "Your final answer must be one JSON value that fits this JSON Schema, without any text around it:";
-    request.system.push_str(&format!("{rule}\n{schema}"));
+    request.system.push_str(RULE);
+    request.system.push_str(&schema.to_string());
     request.response_schema = Some(schema.clone());
 }
 

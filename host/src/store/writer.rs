@@ -204,11 +204,11 @@ impl Write {
             // slice B
             // slice C
             // slice D
-            Self::WebhookAttempted(.., reply) => drop(reply.send(Err(error))),
-            Self::Announce(.., reply) => drop(reply.send(Err(error))),
             Self::Redeliver(.., reply) => drop(reply.send(Err(error))),
             Self::PruneWebhooks(.., reply) => drop(reply.send(Err(error))),
-            Self::AddKey(.., reply) => drop(reply.send(Err(error))),
+            Self::WebhookAttempted(.., reply) | Self::Announce(.., reply) | Self::AddKey(.., reply) => {
+                drop(reply.send(Err(error)))
+            }
             Self::RevokeKey(.., reply) => drop(reply.send(Err(error))),
             Self::KvPut(.., reply) => drop(reply.send(Err(error))),
             Self::KvDelete(.., reply) => drop(reply.send(Err(error))),
