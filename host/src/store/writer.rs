@@ -207,7 +207,7 @@ impl Write {
             Self::Redeliver(.., reply) => drop(reply.send(Err(error))),
             Self::PruneWebhooks(.., reply) => drop(reply.send(Err(error))),
             Self::WebhookAttempted(.., reply) | Self::Announce(.., reply) | Self::AddKey(.., reply) => {
-                drop(reply.send(Err(error)))
+                drop(reply.send(Err(error)));
             }
             Self::RevokeKey(.., reply) => drop(reply.send(Err(error))),
             Self::KvPut(.., reply) => drop(reply.send(Err(error))),
