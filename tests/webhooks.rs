@@ -392,3 +392,31 @@ async fn key(host: &TestHost, org: &str, role: Role) -> String {
     store.close().await;
     token.as_str().to_owned()
 }
+
+/// A server without its secrets does not start, and says which one it wants; keys can be made all the same.
+#[tokio::test]
+async fn a_missing_secret_stops_the_server_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config =
+        "[[webhooks]]\nid = \"ops\"\nurl = \"https://example.com\"\nsecret_env = \"NO_SUCH_SECRET\"\n";
+    std::fs::write(folder.path().join("holdfast.toml"), config).expect("a configuration file");
+    let run = async |args: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        command
+            .args(args)
+            .current_dir(folder.path())
+            .env_remove("NO_SUCH_SECRET")
+            .env_remove("HOLDFAST_CONFIG");
+        command.output().await.expect("the program runs")
+    };
+    let served = run(&["serve"]).await;
+    let said = String::from_utf8_lossy(&served.stderr).into_owned();
+    assert!(!served.status.success());
+    assert!(
+        said.contains(
+            "webhook `ops`: the environment variable NO_SUCH_SECRET that secret_env names is not set"
+        ),
+        "{said}"
+    );
+    assert!(run(&["key", "create", "--user", "ada"]).await.status.success());
+}

@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::file::File;
+use self::webhooks::WebhookTable;
 use crate::agent::Agent;
 use crate::http::HttpLimits;
 use crate::model::{Provider, default_key_env};
@@ -76,16 +77,14 @@ pub const SAMPLE: &str = include_str!("../../examples/quickstart/holdfast.toml")
 impl Config {
     /// What `holdfast serve` runs with.
     pub fn load(args: &ServerArgs) -> Result<Self, ConfigError> {
-        let found =
-            args.config.clone().or_else(|| Some(PathBuf::from("holdfast.toml")).filter(|file| file.exists()));
-        match found {
-            Some(file) => {
-                let text = std::fs::read_to_string(&file)
-                    .map_err(|source| ConfigError::Unreadable { file: file.clone(), source })?;
-                Self::from_text(&text, &file, args)
-            }
-            None => Self::from_text("", Path::new("holdfast.toml"), args),
-        }
+        let (text, file) = read(args)?;
+        Self::from_text(&text, &file, args)
+    }
+
+    /// For commands that serve nothing: without webhooks, whose secrets are the server's business.
+    pub fn load_offline(args: &ServerArgs) -> Result<Self, ConfigError> {
+        let (text, file) = read(args)?;
+        Self::checked(&text, &file, args, |_, _| Ok(Webhooks::default()))
     }
 
     /// What `holdfast dev` runs with: the file, where there is one, else the sample, and state in
@@ -105,6 +104,15 @@ impl Config {
 
     /// Checks the text of a configuration file.
     pub fn from_text(text: &str, file: &Path, args: &ServerArgs) -> Result<Self, ConfigError> {
+        Self::checked(text, file, args, |tables, expiring| webhooks::webhooks(tables, expiring, variable))
+    }
+
+    fn checked(
+        text: &str,
+        file: &Path,
+        args: &ServerArgs,
+        webhooks: impl FnOnce(Vec<WebhookTable>, Option<u64>) -> Result<Webhooks, String>,
+    ) -> Result<Self, ConfigError> {
         let parsed =
             File::parse(text).map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
@@ -114,7 +122,7 @@ impl Config {
             (None, Some(url)) => relative_to(&folder, &url),
             (None, None) => relative_to(&folder, "sqlite://holdfast.db"),
         };
-        let webhooks = webhooks::webhooks(parsed.webhooks, parsed.approval_expiring_ms, variable)
+        let webhooks = webhooks(parsed.webhooks, parsed.approval_expiring_ms)
             .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         let admin_token = admin_token()?;
         Ok(Self {
@@ -132,6 +140,18 @@ impl Config {
             webhooks,
             shutdown_grace: Duration::from_millis(parsed.shutdown_grace_ms),
         })
+    }
+}
+
+/// The configuration file's text, where there is one, and where it is or would be.
+fn read(args: &ServerArgs) -> Result<(String, PathBuf), ConfigError> {
+    let usual = PathBuf::from("holdfast.toml");
+    let Some(file) = args.config.clone().or_else(|| Some(usual.clone()).filter(|file| file.exists())) else {
+        return Ok((String::new(), usual));
+    };
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok((text, file)),
+        Err(source) => Err(ConfigError::Unreadable { file, source }),
     }
 }
 

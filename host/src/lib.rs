@@ -18,8 +18,8 @@
 //! | [`notice`], [`webhook`] | what the outside is told about runs and approvals; telling it |
 //! | [`store`], [`key`] | `trait Store` and its SQL; API keys and roles |
 //! | [`runner`] | drives runs: the only place where model, tools and store meet |
-//! | [`address`], [`outbound`] | which network addresses are public; clients for URLs that others chose |
-//! | [`schema`], [`escape`] | checking values against JSON Schemas of others; showing text of others |
+//! | [`address`], `outbound` | which network addresses are public; clients for URLs that others chose |
+//! | `schema`, `escape` | checking values against JSON Schemas of others; showing text of others |
 //! | [`http`] | routes, requests and responses, problem documents, OpenAPI |
 //! | [`config`], [`command`], [`server`] | settings; the command line; putting the parts together |
 //! | [`toolchain`] | builds guest components from Rust sources |

@@ -87,7 +87,7 @@ pub(super) fn build(source: &Path, out: &Path, toolchain: &ToolchainArgs) -> any
 }
 
 async fn inspect(args: InspectArgs) -> anyhow::Result<()> {
-    let config = Config::load(&args.server)?;
+    let config = Config::load_offline(&args.server)?;
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let id = args.file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     // Whatever it asks for is granted: nothing is called, and the answer shows what it is.
