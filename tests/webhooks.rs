@@ -418,5 +418,9 @@ async fn a_missing_secret_stops_the_server_and_nothing_else() {
         ),
         "{said}"
     );
-    assert!(run(&["key", "create", "--user", "ada"]).await.status.success());
+    std::fs::create_dir(folder.path().join("plugins")).expect("a folder for plugins");
+    for offline in [&["key", "create", "--user", "ada"][..], &["plugin", "list", "--plugins", "plugins"]] {
+        let output = run(offline).await;
+        assert!(output.status.success(), "{offline:?} {output:?}");
+    }
 }

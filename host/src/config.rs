@@ -90,10 +90,22 @@ impl Config {
     /// What `holdfast dev` runs with: the file, where there is one, else the sample, and state in
     /// `.holdfast/` of the working folder.
     pub fn load_dev(args: &ServerArgs) -> Result<Self, ConfigError> {
+        Self::load_or_sample(args, Self::load)
+    }
+
+    /// The same for commands that serve nothing.
+    pub fn load_dev_offline(args: &ServerArgs) -> Result<Self, ConfigError> {
+        Self::load_or_sample(args, Self::load_offline)
+    }
+
+    fn load_or_sample(
+        args: &ServerArgs,
+        load: impl FnOnce(&ServerArgs) -> Result<Self, ConfigError>,
+    ) -> Result<Self, ConfigError> {
         let mut args = args.clone();
         let has_file = args.config.is_some() || Path::new("holdfast.toml").exists();
         if has_file {
-            return Self::load(&args);
+            return load(&args);
         }
         args.database.get_or_insert_with(|| format!("sqlite://{DEV_FOLDER}/dev.db"));
         args.plugins.get_or_insert_with(|| PathBuf::from("plugins/dist"));

@@ -98,7 +98,7 @@ async fn inspect(args: InspectArgs) -> anyhow::Result<()> {
 }
 
 async fn list(args: &ServerArgs) -> anyhow::Result<()> {
-    let config = Config::load_dev(args)?;
+    let config = Config::load_dev_offline(args)?;
     let registry =
         ToolRegistry::load_dir(&PluginHost::for_inspection()?, &config.plugin_dir, &config.plugins).await?;
     for plugin in registry.plugins() {
