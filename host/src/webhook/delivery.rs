@@ -164,7 +164,7 @@ mod tests {
             .collect();
         let seconds = [5, 30, 120, 600, 3600, 21_600].map(Some);
         assert_eq!(waits, [seconds.as_slice(), &[None, None]].concat());
-        let asked = next(0, at, Some(Duration::from_secs(60)));
+        let asked = next(0, at, Some(Duration::from_mins(1)));
         assert_eq!(asked, WebhookThen::Retry(Timestamp::from_millis(60_000)));
         let less = next(1, at, Some(Duration::from_secs(1)));
         assert_eq!(less, WebhookThen::Retry(Timestamp::from_millis(30_000)));
