@@ -33,7 +33,7 @@ async fn of_opposite_decisions_one_takes_effect() {
     let approval = paused["metadata"]["requiredAction"]["approvalId"].clone();
 
     let decide = |index: u32| {
-        let action = if index % 2 == 0 { "APPROVE" } else { "REJECT" };
+        let action = if index.is_multiple_of(2) { "APPROVE" } else { "REJECT" };
         let request = host.resume(&paused, json!({"action": action, "approvalId": approval}));
         async move { (action, request.await) }
     };

@@ -1,13 +1,58 @@
 //! One binary, one file per promise. Each test starts the real server on port 0 with a real SQLite file and
 //! real compiled components; what must survive a `kill -9` is a process of its own (`support/process.rs`).
 
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test says what it took for granted, and fails"
+)]
+
 mod support;
 
+mod admin_agents;
+mod all_doors;
+mod approvals_api;
 mod approve_once;
+mod audit;
+mod background;
+mod bad_requests;
+mod budgets;
+mod calls_are_checked;
+mod cancel_closes_the_pause;
+mod cancel_interrupts;
+mod cancel_latency;
+mod catalog;
+mod config_errors;
+mod demo_tour;
+mod deny;
+mod drain;
+mod edited_arguments_are_recorded;
+mod events_replay;
+mod followups_and_reasoning;
+mod history_window;
+mod idempotency;
+mod keys_and_roles;
+mod kill_points;
+mod limits_end_runs;
+mod load_refusals;
+mod models_over_http;
+mod openapi;
+mod pause_survives_kill;
+mod queue_fairness;
+mod quorum;
+mod rate_limit;
 mod readme;
-// slice A
-// slice B
-// slice C
-// slice D
+mod recovery;
+mod reject_returns_control;
+mod run_bodies;
+mod runs_list;
+mod sandbox_limits;
+mod session_busy;
+mod sessions_api;
+mod sessions_remember;
+mod stream;
+mod stream_provider;
 mod structured_output;
+mod take_up;
+mod two_gated_calls_in_one_turn;
 mod webhooks;

@@ -6,9 +6,11 @@ use std::process::Stdio;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::support::guests::{PLUGINS, root};
+use crate::support::guests::{PLUGINS, build, root};
+use crate::support::host::ONE_AGENT;
 use crate::support::openai::{self, OpenAi};
 use crate::support::server::Server;
+use crate::support::{Script, TestHost, call, say};
 
 /// The `sh` blocks of a Markdown file, from the line that holds `from` on, as one script.
 fn script(file: &str, from: &str) -> String {
@@ -62,14 +64,28 @@ async fn the_tour_of_the_readme_does_what_it_says() {
         r#""status":"PAUSED""#,
         "Deleted note 2",
         r#""status":"PAUSED""#,
+        r#""status":"PENDING""#,
+        r#""status":"APPROVED""#,
+        r#""status":"PAUSED""#,
         "",
         r#""currentStatus":"CANCELLED""#,
         "18446744073709551616",
         "What is 2^64?",
+        r#""role":"assistant""#,
+        r#""status":"QUEUED""#,
+        "answered: 144",
     ];
     for (line, expected) in lines.iter().zip(expected) {
         assert!(line.contains(expected), "expected {expected} in {line}");
     }
+    let frames =
+        |word: &str| lines.iter().filter(|line| line.contains(&format!(r#""event":"{word}""#))).count();
+    assert_eq!(
+        (frames("START"), frames("TOOL_END"), frames("STOP")),
+        (1, 2, 2),
+        "the stream, and its end again"
+    );
+    assert!(frames("CONTENT_DELTA") > 4, "word by word: {out}");
     let [.., first, second, notes] = lines[..] else { panic!("{out}") };
     assert_eq!(first, second, "one idempotency key, one run");
     assert!(notes.contains("once") && !notes.contains("never written"), "{notes}");
@@ -95,6 +111,30 @@ async fn the_openai_compatible_example_runs() {
     assert!(out.contains(r#""content":"It is 42.""#), "{out}");
     let asked = model.asked();
     assert_eq!((asked.len(), &asked[0]["model"]), (2, &json!("real-llm")));
+}
+
+/// The plugin of the README, built from its text by the code behind `holdfast plugin build`, and called.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plugin_of_the_readme_builds_and_answers() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
+    let section = &readme[readme.find("## Write a plugin").expect("the section is there")..];
+    let block =
+        |fence: &str| section.split(fence).nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let sdk = root().join("plugins/sdk").display().to_string();
+    let manifest = block("```toml\n").replace("../holdfast/plugins/sdk", &sdk);
+    std::fs::create_dir(folder.path().join("src")).expect("a folder");
+    std::fs::write(folder.path().join("Cargo.toml"), manifest).expect("a manifest");
+    std::fs::write(folder.path().join("src/lib.rs"), block("```rust\n")).expect("a source");
+    let (source, out) = (folder.path().to_owned(), folder.path().join("dist"));
+    let built = tokio::task::spawn_blocking(move || build(source, out)).await.expect("no panic");
+
+    let model = Script::new([call("dice__roll", json!({"sides": 6})), say("rolled")]);
+    let host = TestHost::with_files(&[built.join("dice.wasm")], ONE_AGENT, model).await;
+    let run = host.run("roll").await;
+    assert!(run["tools"][0]["toolOutput"].as_str().is_some_and(|text| text.starts_with("rolled ")), "{run}");
+    let tools = host.get("/api/tools").await.body;
+    assert_eq!(tools[0]["inputSchema"]["properties"]["sides"]["maximum"], 1000, "{tools}");
 }
 
 /// Serves an example's configuration and runs the curl lines of its README.

@@ -1,38 +1,49 @@
 //! What became of a run is told to every endpoint that wants to know, at least once, signed, and nowhere else.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::IntoResponse as _;
-use holdfast::key::{ApiKey, Role, Token};
+use holdfast::key::Role;
 use holdfast::model::ModelError;
 use holdfast::notice::NoticeKind;
-use holdfast::session::Owner;
-use holdfast::webhook::{Endpoint, Webhooks};
+use holdfast::webhook::Endpoint;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
-use crate::support::host::{ADMIN, ONE_AGENT};
-use crate::support::receiver::{Receiver, SECRET, answer, answer_with};
+use crate::support::host::{ADMIN, until};
+use crate::support::process::{HOOK_SECRET, Process, text};
+use crate::support::receiver::{Receiver, answer, answer_with};
+use crate::support::script::Speaker;
 use crate::support::server::Server;
-use crate::support::{Script, TestHost, call, say};
+use crate::support::{Caller, Script, TestHost, call, say};
 
 const HOUR: Duration = Duration::from_hours(1);
+
+const LOG: &str = "/api/admin/webhook-deliveries";
 
 fn gated() -> Arc<Script> {
     Script::new([call("probe__effect", json!({"key": "k"})), say("the answer")])
 }
 
 async fn host(model: Arc<Script>, endpoints: Vec<Endpoint>) -> TestHost {
-    let webhooks = Webhooks { endpoints, expiring_before: None };
-    TestHost::with_webhooks(&["probe"], ONE_AGENT, model, webhooks).await
+    TestHost::with_webhooks(model, endpoints).await
+}
+
+/// The configuration of one agent with the demo model, and of a webhook.
+fn file(url: &str) -> String {
+    format!(
+        "[[agents]]\nid = \"agent\"\nmodel = \"demo\"\n[[webhooks]]\nid = \"hook\"\nurl = \"{url}\"\n\
+         secret_env = \"HOOK_SECRET\"\nallow_private = true\n"
+    )
 }
 
 /// The delivery log, oldest first, once it has this many entries: an attempt is logged after the endpoint has
 /// its answer.
 async fn log(host: &TestHost, filter: &str, entries: usize) -> Vec<Value> {
     for _ in 0..600 {
-        let page = host.get(&format!("/api/admin/webhook-deliveries?size=200{filter}")).await.body;
+        let page = host.get(&format!("{LOG}?size=200{filter}")).await.body;
         let mut content = page["content"].as_array().expect("a page").clone();
         if content.len() >= entries {
             content.reverse();
@@ -96,17 +107,27 @@ async fn events_are_signed_and_keep_what_was_said_to_themselves() {
 async fn failures_and_cancellations_are_told_and_only_what_was_asked_for() {
     let (all, cancelled) = (Receiver::content().await, Receiver::content().await);
     let only = Endpoint { events: vec![NoticeKind::RunCancelled], ..cancelled.endpoint("cancelled") };
-    let failing = Script::failing(ModelError::Refused("no".to_owned()));
-    let failed = host(failing, vec![all.endpoint("all")]).await;
+    let failing = Speaker::new(|_| Err(ModelError::Refused("no".to_owned())));
+    let open = Receiver::content().await;
+    let with_content = Endpoint { include_content: true, ..open.endpoint("open") };
+    let failed = TestHost::with_webhooks(failing, vec![all.endpoint("all"), with_content]).await;
     failed.run("x").await;
-    let data = all.next().await.verified()["data"].clone();
-    assert_eq!((&data["status"], &data["errorType"]), (&json!("FAILED"), &json!("model_error")));
+    let told = all.next().await;
+    let data = told.verified()["data"].clone();
+    assert_eq!((told.kind().as_str(), &data["status"]), ("run.failed", &json!("FAILED")));
+    assert_eq!((&data["errorType"], &data["errorMessage"]), (&json!("model_error"), &Value::Null));
+    let data = open.next().await.verified()["data"].clone();
     assert_eq!(data["errorMessage"], "the model provider refused the request: no");
 
     let host = host(gated(), vec![all.endpoint("all"), only]).await;
     let paused = host.run("x").await;
     host.cancel(&paused).await;
-    assert_eq!(cancelled.next().await.kind(), "run.cancelled", "not the pause before it");
+    let told = cancelled.next().await.verified();
+    assert_eq!(told["type"], "run.cancelled", "not the pause before it");
+    assert_eq!(
+        (&told["data"]["status"], &told["data"]["cancelledBy"], &told["data"]["runId"]),
+        (&json!("CANCELLED"), &json!("admin"), &paused["runId"])
+    );
     let mut kinds = [all.next().await.kind(), all.next().await.kind()];
     kinds.sort();
     assert_eq!(kinds, ["run.cancelled", "run.paused"]);
@@ -159,12 +180,12 @@ async fn what_was_given_up_can_be_delivered_by_hand() {
     }
     assert_eq!(log(&host, "", 7).await[6]["state"], "DEAD");
 
-    let again = host.post(&format!("/api/admin/webhook-deliveries/{id}/redeliver"), &json!({})).await;
+    let again = host.post(&format!("{LOG}/{id}/redeliver"), &json!({})).await;
     assert_eq!((again.status, &again.body), (202, &json!({"eventId": id, "endpoints": ["hook"]})));
     assert_eq!(receiver.next().await.id(), id);
     assert_eq!(log(&host, "", 8).await[7]["state"], "DELIVERED");
     for unknown in ["evt_nothing/redeliver", &format!("{id}/redeliver?endpoint=other")] {
-        let answer = host.post(&format!("/api/admin/webhook-deliveries/{unknown}"), &json!({})).await;
+        let answer = host.post(&format!("{LOG}/{unknown}"), &json!({})).await;
         assert_eq!(
             (answer.status, &answer.body["type"]),
             (404, &json!("urn:problem-type:resource-not-found"))
@@ -172,10 +193,68 @@ async fn what_was_given_up_can_be_delivered_by_hand() {
     }
 }
 
-/// The process dies with the event committed and its delivery under way; the next one delivers it, to an
-/// endpoint whose answer never ends.
-#[tokio::test]
-async fn an_event_outlives_kill_9() {
+/// The process dies right after the commit of a run's last event, before anybody can have read the outbox: the
+/// receiver, which is there all the time, hears of it once, from the next process.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_before_kill_9_is_told_after_it() {
+    let receiver = Receiver::content().await;
+    let mut host = Process::start(&[], &file(&receiver.url)).await;
+    host.run("Hello").await;
+    assert_eq!(receiver.next().await.kind(), "run.completed");
+    let database = host.folder.path().join("holdfast.db");
+    let events = text(&database, "select cast(count(*) as text) from run_events").await.remove(0);
+    delivered(&host, 1).await;
+
+    host.restart_with(&[("HOLDFAST_TEST_KILL", &format!("after:{events}"))]).await;
+    let body = json!({"message": "Hello again"});
+    assert!(host.post("/api/agents/agent/runs", &body).await.is_err(), "it died before it answered");
+    let waiting = "select event_id || ' ' || attempts from webhook_outbox where state = 'PENDING'";
+    let [told] = &text(&database, waiting).await[..] else { panic!("one event is committed") };
+    assert!(receiver.is_idle().await, "and not sent");
+
+    host.restart().await;
+    let delivery = receiver.next().await;
+    assert_eq!(&format!("{} 0", delivery.id()), told);
+    assert_eq!(delivery.kind(), "run.completed");
+    assert_eq!(host.wait_for(&host.runs().await[1], &["COMPLETED"]).await["runId"], delivery.run());
+    delivered(&host, 2).await;
+    assert!(receiver.is_idle().await, "once");
+}
+
+/// The process dies while it waits to try again; the next one keeps the id, the count and the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_the_next_attempt_survives_kill_9() {
+    let receiver = Receiver::start(|number, _| answer(if number == 1 { 503 } else { 200 })).await;
+    let mut host = Process::start(&[], &file(&receiver.url)).await;
+    host.run("Hello").await;
+    let first = receiver.next().await;
+    until("the failed attempt is logged", async || host.get(LOG).await.body["totalElements"] == 1).await;
+    host.kill().await;
+    assert!(receiver.is_idle().await);
+
+    host.restart().await;
+    let second = receiver.next().await;
+    assert_eq!((second.id(), &second.text), (first.id(), &first.text));
+    assert!(second.timestamp() >= first.timestamp() + 4, "the back-off is not cut short");
+    second.verified();
+    delivered(&host, 2).await;
+    let log = host.get(LOG).await.body;
+    assert_eq!((&log["content"][0]["attempt"], &log["content"][0]["statusCode"]), (&json!(2), &json!(200)));
+}
+
+/// Waits until so many attempts are logged and the last one succeeded.
+async fn delivered(host: &Process, attempts: u64) {
+    let logged = async || {
+        let log = host.get(LOG).await.body;
+        log["totalElements"] == attempts && log["content"][0]["state"] == "DELIVERED"
+    };
+    until("the delivery is logged", logged).await;
+}
+
+/// The process dies while a request is under way; the next one delivers the event, to an endpoint whose answer
+/// never ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_kill_9_cut_off_is_sent_again() {
     let endless = Receiver::start(|_, _| {
         let body =
             axum::body::Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
@@ -185,28 +264,8 @@ async fn an_event_outlives_kill_9() {
     // Takes the connection and never answers.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/hook", silent.local_addr().expect("an address"));
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let config = |url: &str| {
-        format!(
-            "listen = \"127.0.0.1:0\"\ndatabase = \"sqlite://holdfast.db\"\n[[agents]]\nid = \"agent\"\nmodel = \"demo\"\n\
-             [[webhooks]]\nid = \"hook\"\nurl = \"{url}\"\nsecret_env = \"HOOK_SECRET\"\nallow_private = true\n"
-        )
-    };
-    let file = folder.path().join("holdfast.toml");
-    std::fs::write(&file, config(&url)).expect("a configuration file");
-    let environment = [("HOOK_SECRET", SECRET), ("HOLDFAST_ADMIN_TOKEN", ADMIN)];
-    let mut server = Server::launch(folder.path(), &["serve"], &environment).await;
-    let run: Value = reqwest::Client::new()
-        .post(format!("{}/api/agents/agent/runs", server.url))
-        .bearer_auth(ADMIN)
-        .json(&json!({"message": "Hello"}))
-        .send()
-        .await
-        .expect("an answer")
-        .json()
-        .await
-        .expect("JSON");
-    assert_eq!(run["status"], "COMPLETED");
+    let mut host = Process::start(&[], &file(&url)).await;
+    let run = host.run("Hello").await;
     let (mut connection, _) = silent.accept().await.expect("the first attempt");
     let mut request = String::new();
     while !request.contains("webhook-signature") {
@@ -214,15 +273,17 @@ async fn an_event_outlives_kill_9() {
         let read = connection.read(&mut bytes).await.expect("the first attempt's request");
         request.push_str(&String::from_utf8_lossy(&bytes[..read]));
     }
-    server.child.kill().await.expect("it can be killed");
+    host.kill().await;
     drop(connection);
 
-    std::fs::write(&file, config(&endless.url)).expect("a configuration file");
-    let _server = Server::launch(folder.path(), &["serve"], &environment).await;
-    let delivered = endless.next().await;
-    assert_eq!(delivered.verified()["data"]["runId"], run["runId"]);
-    assert_eq!(delivered.kind(), "run.completed");
-    assert!(request.contains(&format!("webhook-id: {}\r\n", delivered.id())), "the same id: {request}");
+    let config = host.folder.path().join("holdfast.toml");
+    let text = std::fs::read_to_string(&config).expect("the configuration file").replace(&url, &endless.url);
+    std::fs::write(&config, text).expect("a configuration file");
+    host.restart().await;
+    let delivery = endless.next().await;
+    assert_eq!((&delivery.run(), delivery.kind().as_str()), (&run["runId"], "run.completed"));
+    assert!(request.contains(&format!("webhook-id: {}\r\n", delivery.id())), "the same id: {request}");
+    delivered(&host, 1).await;
 }
 
 /// The deny twin of `allow_private`: a name that leads inside is not followed, whatever the file says.
@@ -263,27 +324,42 @@ async fn a_redirect_is_not_followed() {
     assert!(elsewhere.is_idle().await);
 }
 
-/// 410: nothing more until the server starts again; then what waited is tried.
+/// 410: nothing more is sent, and the log says so, until an admin wants it to be or the server starts again.
 #[tokio::test]
-async fn an_endpoint_that_is_gone_is_left_alone_until_a_restart() {
-    let gone = Receiver::start(|number, _| answer(if number == 1 { 410 } else { 200 })).await;
+async fn an_endpoint_that_is_gone_is_sent_nothing_until_somebody_asks_for_it() {
+    let gone = Receiver::start(|number, _| answer(if number <= 2 { 410 } else { 200 })).await;
     let well = Receiver::content().await;
     let mut host = host(Script::new([say("done")]), vec![gone.endpoint("gone"), well.endpoint("well")]).await;
-    host.run("x").await;
-    let first = gone.next().await;
-    log(&host, "&endpoint=gone", 1).await;
-    host.clock.advance(HOUR);
-    host.run("x").await;
-    well.next().await;
-    well.next().await;
-    log(&host, "&endpoint=well", 2).await;
-    assert_eq!(log(&host, "&endpoint=gone", 1).await[0]["statusCode"], 410);
+    host.run("first").await;
+    let first = gone.next().await.id().to_owned();
+    let logged = log(&host, "&endpoint=gone", 1).await;
+    assert_eq!(
+        (&logged[0]["statusCode"], &logged[0]["error"], &logged[0]["state"]),
+        (&json!(410), &json!("gone"), &json!("DEAD"))
+    );
+    host.run("second").await;
+    let logged = log(&host, "&endpoint=gone", 2).await;
+    let withheld = &logged.iter().find(|entry| entry["eventId"] != first).expect("the second event");
+    assert_eq!(
+        (&withheld["statusCode"], &withheld["error"], &withheld["state"]),
+        (&Value::Null, &json!("gone"), &json!("DEAD"))
+    );
     assert!(gone.is_idle().await);
+    well.next().await;
+    well.next().await;
 
     host.restart().await;
-    let (second, third) = (gone.next().await, gone.next().await);
-    assert!([second.id(), third.id()].contains(&first.id()));
-    assert_ne!(second.id(), third.id());
+    host.run("third").await;
+    assert_ne!(gone.next().await.id(), first, "it is asked once more");
+    log(&host, "&endpoint=gone", 3).await;
+    let again = host.post(&format!("{LOG}/{first}/redeliver?endpoint=gone"), &json!({})).await;
+    assert_eq!((again.status, &again.body["endpoints"]), (202, &json!(["gone"])));
+    assert_eq!(gone.next().await.id(), first);
+    log(&host, "&endpoint=gone", 4).await;
+    host.run("fourth").await;
+    gone.next().await;
+    let logged = log(&host, "&endpoint=gone", 5).await;
+    assert_eq!(logged.iter().filter(|entry| entry["state"] == "DELIVERED").count(), 3, "{logged:?}");
 }
 
 #[tokio::test]
@@ -354,43 +430,59 @@ async fn the_delivery_log_is_for_admins_and_shows_their_organisation() {
     host.run("x").await;
     let id = receiver.next().await.id().to_owned();
     log(&host, "", 1).await;
-    let path = "/api/admin/webhook-deliveries";
-    let user = key(&host, "default", Role::User).await;
-    let admin = key(&host, "default", Role::Admin).await;
-    let foreign = key(&host, "acme", Role::Admin).await;
-    let as_caller = |token: String, method: reqwest::Method, path: String| {
-        host.send(reqwest::Client::new().request(method, format!("{}{path}", host.url)).bearer_auth(token))
-    };
-    let read = |token: &String| as_caller(token.clone(), reqwest::Method::GET, path.to_owned());
-    assert_eq!(read(&user).await.status, 403);
-    assert_eq!(read(&admin).await.body["totalElements"], 1);
-    assert_eq!(read(&foreign).await.body["totalElements"], 0);
-    let again =
-        |token: &String| as_caller(token.clone(), reqwest::Method::POST, format!("{path}/{id}/redeliver"));
-    assert_eq!(again(&user).await.status, 403);
-    assert_eq!(again(&foreign).await.status, 404);
-    assert_eq!(again(&admin).await.status, 202);
+    let user = Caller::new(&host, Role::User, "default", "uwe").await;
+    let admin = Caller::new(&host, Role::Admin, "default", "ada").await;
+    let foreign = Caller::new(&host, Role::Admin, "acme", "olaf").await;
+    assert_eq!(user.get(LOG).await.status, 403);
+    assert_eq!(admin.get(LOG).await.body["totalElements"], 1);
+    assert_eq!(foreign.get(LOG).await.body["totalElements"], 0);
+    let path = format!("{LOG}/{id}/redeliver");
+    assert_eq!(user.post(&path, &json!({})).await.status, 403);
+    assert_eq!(foreign.post(&path, &json!({})).await.status, 404);
+    assert_eq!(admin.post(&path, &json!({})).await.status, 202);
     assert_eq!(receiver.next().await.id(), id);
-    let large = host.get(&format!("{path}?size=201")).await;
+    let audited = admin.get("/api/admin/audit-logs?action=webhook.redelivered").await.body;
+    assert_eq!(audited["totalElements"], 1, "who was refused did nothing: {audited}");
+    let row = &audited["content"][0];
+    assert_eq!(
+        (&row["userId"], &row["objectType"], &row["objectId"], &row["details"]),
+        (&json!("ada"), &json!("webhook"), &json!(id), &json!({"endpoints": ["hook"]}))
+    );
+    let large = host.get(&format!("{LOG}?size=201")).await;
     assert_eq!((large.status, &large.body["invalidParams"][0]["field"]), (400, &json!("size")));
 }
 
-/// A token of a new key.
-async fn key(host: &TestHost, org: &str, role: Role) -> String {
-    let url = format!("sqlite://{}/holdfast.db", host.folder().display());
-    let store = holdfast::store::open_shared(&url).await.expect("keys can be made beside a server");
-    let token = Token::generate().expect("randomness");
-    let key = ApiKey {
-        id: Token::hash(token.as_str()).as_str().into(),
-        role,
-        owner: Owner { org: org.into(), user: "somebody".into() },
-        label: String::new(),
-        created_at: host.clock.now(),
-        revoked_at: None,
-    };
-    store.add_key(&key, &Token::hash(token.as_str())).await.expect("it is stored");
-    store.close().await;
-    token.as_str().to_owned()
+/// The secret, and what the URL has behind its host, are in no log line, no answer and no dump of the settings.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_stay_where_they_are() {
+    let receiver = Receiver::start(|number, _| answer(if number == 1 { 500 } else { 410 })).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = format!("{}?token=do-not-tell", receiver.url);
+    let config = format!("listen = \"127.0.0.1:0\"\ndatabase = \"sqlite://holdfast.db\"\n{}", file(&url));
+    std::fs::write(folder.path().join("holdfast.toml"), config).expect("a configuration file");
+    let log = std::fs::File::create(folder.path().join("log")).expect("a file");
+    let environment =
+        [("HOOK_SECRET", HOOK_SECRET), ("HOLDFAST_ADMIN_TOKEN", ADMIN), ("HOLDFAST_LOG", "trace")];
+    let server = Server::launch_logging(folder.path(), &["serve"], &environment, Stdio::from(log)).await;
+    let client = reqwest::Client::new();
+    let path = "/api/agents/agent/runs";
+    let run = client.post(format!("{}{path}", server.url)).bearer_auth(ADMIN).json(&json!({"message": "Hi"}));
+    for _ in 0..2 {
+        run.try_clone().expect("no stream").send().await.expect("an answer");
+        receiver.next().await;
+    }
+    let mut said = format!("{:?}", receiver.endpoint("hook").secret);
+    for path in [LOG, "/api/admin/audit-logs", "/openapi.json"] {
+        let answer = client.get(format!("{}{path}", server.url)).bearer_auth(ADMIN).send().await;
+        said.push_str(&answer.expect("an answer").text().await.expect("text"));
+    }
+    drop(server);
+    said.push_str(&std::fs::read_to_string(folder.path().join("log")).expect("the log"));
+    assert!(said.contains("webhook.id") && said.contains("statusCode"), "{said}");
+    let secret = HOOK_SECRET.trim_start_matches("whsec_");
+    for word in [secret, "do-not-tell"] {
+        assert!(!said.contains(word), "{word}");
+    }
 }
 
 /// A server without its secrets does not start, and says which one it wants; keys can be made all the same.

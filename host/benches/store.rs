@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdfast::agent::{Agent, Options};
+use holdfast::budget::Budget;
 use holdfast::clock::Clock;
 use holdfast::event::NewRun;
 use holdfast::id::{AgentId, Ids, OrgId, UserId};
 use holdfast::run::Run;
 use holdfast::session::{Owner, Reply};
-use holdfast::store::{self, Store};
+use holdfast::store::{self, Store, Terms};
 use holdfast::tool::{OutcomeKind, ToolCall, ToolOutcome};
 
 /// Saves of one model turn with one tool call: replied, started, finished.
@@ -87,8 +88,11 @@ async fn create(store: &Arc<dyn Store>, ids: &Ids, runs: usize) -> anyhow::Resul
                 instructions: "Be brief.".to_owned(),
                 tools: Vec::new(),
                 approval: Vec::new(),
+                self_approval: true,
                 vision: None,
                 options: Options::default(),
+                budget: Budget::default(),
+                version: 0,
             },
             input: "What is 6 times 7?".to_owned(),
             media: Vec::new(),
@@ -96,7 +100,7 @@ async fn create(store: &Arc<dyn Store>, ids: &Ids, runs: usize) -> anyhow::Resul
             generate_followups: false,
         };
         let mut run = Run::new(new, Clock::System.now());
-        store.create(&mut run, None).await?;
+        store.create(&mut run, &Terms::default()).await?;
         made.push(run);
     }
     Ok(made)

@@ -3,15 +3,20 @@
 //! Pure values, made by `config` and snapshotted into each run's first event, so that a run keeps the
 //! agent it started with whatever happens to the configuration.
 
+mod parts;
+mod policy;
+
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::parts::{AgentParts, BudgetParts, Flaw};
+use crate::budget::Budget;
 use crate::id::AgentId;
-use crate::tool::{Approval, ToolName, ToolSpec};
+use crate::tool::ToolName;
+pub use policy::{ApprovalRule, ApprovalTerms, Policy};
 
 /// One agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +32,14 @@ pub struct Agent {
     /// Whether the model reads images; unknown = judged by the model's name.
     pub vision: Option<bool>,
     pub options: Options,
+    /// Whether a run's own user may approve its calls.
+    #[serde(default = "policy::yes")]
+    pub self_approval: bool,
+    #[serde(default)]
+    pub budget: Budget,
+    /// From 1; 0 = of the configuration file.
+    #[serde(default)]
+    pub version: u32,
 }
 
 /// What steers a run. Limits are always set; sampling options only where somebody chose them.
@@ -42,9 +55,19 @@ pub struct Options {
     pub timeout_ms: u64,
     /// How long a human has to decide, in milliseconds.
     pub approval_expiry_ms: u64,
+    /// About how many tokens of earlier turns a model is sent.
+    #[serde(default = "default_history_tokens")]
+    pub history_tokens: u32,
+    /// Most background runs of this agent at once; none = what the server allows every agent.
+    #[serde(default)]
+    pub max_concurrent: Option<u32>,
     /// JSON Schema of the final answer, checked; none = the answer is text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_schema: Option<Value>,
+}
+
+fn default_history_tokens() -> u32 {
+    16_000
 }
 
 impl Default for Options {
@@ -56,14 +79,10 @@ impl Default for Options {
             max_steps: 20,
             timeout_ms: 600_000,
             approval_expiry_ms: 24 * 3_600_000,
+            history_tokens: default_history_tokens(),
+            max_concurrent: None,
             response_schema: None,
         }
-    }
-}
-
-impl Options {
-    pub fn approval_expiry(&self) -> Duration {
-        Duration::from_millis(self.approval_expiry_ms)
     }
 }
 
@@ -195,61 +214,5 @@ impl TryFrom<String> for ToolPattern {
 impl From<ToolPattern> for String {
     fn from(pattern: ToolPattern) -> Self {
         pattern.to_string()
-    }
-}
-
-/// What an operator says about calls of some tools.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApprovalRule {
-    pub tools: ToolPattern,
-    pub policy: Policy,
-}
-
-/// The words of the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Policy {
-    Allow,
-    Ask,
-    Deny,
-}
-
-impl Agent {
-    pub fn may_use(&self, tool: &ToolName) -> bool {
-        self.tools.iter().any(|pattern| pattern.matches(tool))
-    }
-
-    /// The most specific rule wins; a plugin's own `requires-approval` can be tightened, never loosened.
-    pub fn approval(&self, spec: &ToolSpec) -> Approval {
-        if !self.may_use(&spec.name) {
-            return Approval::Forbid;
-        }
-        let plugin = if spec.annotations.requires_approval { Approval::Ask } else { Approval::Skip };
-        self.rule_for(&spec.name).map_or(plugin, |policy| plugin.max(policy.into()))
-    }
-
-    /// An operator wrote `allow` for a tool that asks by itself: the rule has no effect.
-    pub fn allows_in_vain(&self, spec: &ToolSpec) -> bool {
-        spec.annotations.requires_approval
-            && self.may_use(&spec.name)
-            && self.rule_for(&spec.name) == Some(Policy::Allow)
-    }
-
-    fn rule_for(&self, tool: &ToolName) -> Option<Policy> {
-        self.approval
-            .iter()
-            .filter(|rule| rule.tools.matches(tool))
-            .max_by_key(|rule| rule.tools.rank())
-            .map(|rule| rule.policy)
-    }
-}
-
-impl From<Policy> for Approval {
-    fn from(policy: Policy) -> Self {
-        match policy {
-            Policy::Allow => Self::Skip,
-            Policy::Ask => Self::Ask,
-            Policy::Deny => Self::Forbid,
-        }
     }
 }

@@ -4,6 +4,7 @@
 //! be wrong later; a mistake in the file is reported with its name, its line and what is allowed there.
 
 mod file;
+mod limits;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -14,11 +15,14 @@ use std::time::Duration;
 use clap::Args;
 
 use self::file::File;
-use self::webhooks::WebhookTable;
+use self::webhooks::WebhooksTable;
 use crate::agent::Agent;
-use crate::http::HttpLimits;
+use crate::budget::Budgets;
+use crate::http::{HttpLimits, RateLimit};
 use crate::model::{Provider, default_key_env};
 use crate::plugin::PluginSettings;
+use crate::runner::QueueSettings;
+use crate::store::KillPoint;
 use crate::webhook::Webhooks;
 
 /// Everything a server is started with.
@@ -37,9 +41,15 @@ pub struct Config {
     pub agents: Vec<Agent>,
     pub plugins: BTreeMap<String, PluginSettings>,
     pub http: HttpLimits,
+    /// None = no key is limited.
+    pub rate_limit: Option<RateLimit>,
+    pub budgets: Budgets,
+    pub background: QueueSettings,
     pub webhooks: Webhooks,
     /// How long runs may go on after SIGTERM.
     pub shutdown_grace: Duration,
+    /// Where a test has this process killed; none in release builds.
+    pub kill_point: Option<KillPoint>,
 }
 
 /// The settings that a command line can give.
@@ -61,7 +71,7 @@ pub struct ServerArgs {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read {}: {source}", file.display())]
+    #[error("cannot read {}", file.display())]
     Unreadable { file: PathBuf, source: std::io::Error },
     #[error("{}: {message}", file.display())]
     Invalid { file: PathBuf, message: String },
@@ -84,7 +94,7 @@ impl Config {
     /// For commands that serve nothing: without webhooks, whose secrets are the server's business.
     pub fn load_offline(args: &ServerArgs) -> Result<Self, ConfigError> {
         let (text, file) = read(args)?;
-        Self::checked(&text, &file, args, |_, _| Ok(Webhooks::default()))
+        Self::checked(&text, &file, args, |_| Ok(Webhooks::default()))
     }
 
     /// What `holdfast dev` runs with: the file, where there is one, else the sample, and state in
@@ -116,14 +126,14 @@ impl Config {
 
     /// Checks the text of a configuration file.
     pub fn from_text(text: &str, file: &Path, args: &ServerArgs) -> Result<Self, ConfigError> {
-        Self::checked(text, file, args, |tables, expiring| webhooks::webhooks(tables, expiring, variable))
+        Self::checked(text, file, args, |table| table.check(variable))
     }
 
     fn checked(
         text: &str,
         file: &Path,
         args: &ServerArgs,
-        webhooks: impl FnOnce(Vec<WebhookTable>, Option<u64>) -> Result<Webhooks, String>,
+        webhooks: impl FnOnce(WebhooksTable) -> Result<Webhooks, String>,
     ) -> Result<Self, ConfigError> {
         let parsed =
             File::parse(text).map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
@@ -134,9 +144,9 @@ impl Config {
             (None, Some(url)) => relative_to(&folder, &url),
             (None, None) => relative_to(&folder, "sqlite://holdfast.db"),
         };
-        let webhooks = webhooks(parsed.webhooks, parsed.approval_expiring_ms)
-            .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         let admin_token = admin_token()?;
+        let webhooks = webhooks(parsed.webhooks)
+            .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         Ok(Self {
             listen: args.listen.or(parsed.listen).unwrap_or(DEFAULT_LISTEN),
             database,
@@ -149,8 +159,12 @@ impl Config {
             agents: parsed.agents,
             plugins: parsed.plugins,
             http: parsed.http,
+            rate_limit: parsed.rate_limit,
+            budgets: parsed.budgets,
+            background: parsed.background,
             webhooks,
             shutdown_grace: Duration::from_millis(parsed.shutdown_grace_ms),
+            kill_point: kill_point(),
         })
     }
 }
@@ -181,6 +195,11 @@ fn admin_token() -> Result<Option<String>, ConfigError> {
         Some(token) if token.len() < 16 => Err(ConfigError::WeakToken),
         token => Ok(token),
     }
+}
+
+/// `HOLDFAST_TEST_KILL` of debug builds: `before:N` or `after:N`, of the events that this process writes.
+fn kill_point() -> Option<KillPoint> {
+    if cfg!(debug_assertions) { variable("HOLDFAST_TEST_KILL")?.parse().ok() } else { None }
 }
 
 /// The log filter: `HOLDFAST_LOG`, in the words of `RUST_LOG` (`info`, `holdfast=debug`, …).

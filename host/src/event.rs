@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
 use crate::clock::Timestamp;
-use crate::id::{CallId, RunId, SessionId, UserId};
+use crate::id::{CallId, KeyId, RunId, SessionId, UserId};
 use crate::session::{Media, Owner, Reply, Tokens};
 use crate::tool::{Decided, PendingApproval, ToolOutcome};
 
@@ -35,7 +35,7 @@ pub enum RunEvent {
     Replied {
         reply: Box<Reply>,
     },
-    /// The model's reply broke off after some of it had been streamed. The run's failure follows.
+    /// The model's reply broke off after some of it had been streamed. The run's end follows.
     ReplyBroken {
         partial: Box<Reply>,
     },
@@ -64,6 +64,9 @@ pub enum RunEvent {
     FollowupsSuggested {
         questions: Vec<String>,
         tokens: Tokens,
+        /// As in [`Reply`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost_micros: Option<u64>,
     },
     Completed,
     Failed {
@@ -71,6 +74,9 @@ pub enum RunEvent {
     },
     Cancelled {
         by: UserId,
+        /// The API key that the cancel came with, if any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<KeyId>,
     },
 }
 

@@ -3,18 +3,27 @@
 //! Handlers parse into domain types, call the runner or the store, and map what comes back. Every route is
 //! in [`router`], once, and the OpenAPI document is made from the same list.
 
+mod admin_agents;
+mod admission;
+mod agent_book;
 mod agents;
+mod approvals;
+mod audit;
+mod background;
 mod catalog;
 mod extract;
 mod health;
 mod media;
 mod page;
 mod problem;
+mod rate_limit;
+mod run_list;
 mod run_response;
 mod runs;
+mod sessions;
+mod stream;
 mod webhooks;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -31,12 +40,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+pub(crate) use self::agent_book::AgentBook;
 pub(crate) use self::media::MediaChecker;
 pub use self::media::MediaLimits;
 use self::problem::{Kind, Problem, REQUEST_ID};
-use crate::agent::Agent;
+pub use self::rate_limit::RateLimit;
+pub(crate) use self::rate_limit::RateLimiter;
+use crate::budget::Budgets;
 use crate::clock::Clock;
-use crate::id::{AgentId, Ids};
+use crate::id::Ids;
 use crate::model::Models;
 use crate::plugin::PluginHost;
 use crate::registry::ToolRegistry;
@@ -50,7 +62,9 @@ pub struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) registry: Arc<ArcSwap<ToolRegistry>>,
     pub(crate) plugins: PluginHost,
-    pub(crate) agents: Arc<BTreeMap<AgentId, Agent>>,
+    pub(crate) agents: AgentBook,
+    pub(crate) budgets: Arc<Budgets>,
+    pub(crate) rate: RateLimiter,
     pub(crate) models: Arc<Models>,
     pub(crate) media: MediaChecker,
     pub(crate) clock: Clock,
@@ -83,9 +97,11 @@ impl Default for HttpLimits {
     ),
     tags(
         (name = "runs", description = "Run an agent, decide its pending calls, cancel"),
+        (name = "approvals", description = "Decide what waits for a human, whatever run it belongs to"),
+        (name = "sessions", description = "Conversations: the runs of one user with one agent"),
         (name = "agents", description = "The agents of this server"),
+        (name = "admin", description = "For the role admin: agents, the audit log"),
         (name = "catalog", description = "Tools, plugins and models"),
-        (name = "admin", description = "For the role admin"),
         (name = "health", description = "Liveness and readiness; no token needed"),
     ),
     security(("bearer" = []))
@@ -98,10 +114,25 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(runs::create))
         .routes(routes!(runs::get, runs::cancel))
         .routes(routes!(runs::resume))
-        // slice A
-        // slice B
-        // slice C
-        // slice D
+        .routes(routes!(stream::run))
+        .routes(routes!(stream::resume))
+        .routes(routes!(stream::events))
+        .routes(routes!(background::create))
+        .routes(routes!(background::status))
+        .routes(routes!(background::statuses))
+        .routes(routes!(background::cancel))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::get, sessions::delete))
+        .routes(routes!(sessions::runs))
+        .routes(routes!(approvals::pending))
+        .routes(routes!(approvals::bulk_resolve))
+        .routes(routes!(approvals::get))
+        .routes(routes!(approvals::resolve))
+        .routes(routes!(run_list::list))
+        .routes(routes!(admin_agents::list, admin_agents::create))
+        .routes(routes!(admin_agents::get, admin_agents::update, admin_agents::delete))
+        .routes(routes!(admin_agents::restore))
+        .routes(routes!(audit::list))
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(webhooks::redeliver))
         .routes(routes!(agents::list))
@@ -130,7 +161,12 @@ pub fn router(app: App) -> Router {
         .0
         .route("/v3/api-docs", get(async move || axum::Json(alias)))
         .with_state(app)
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(
+            SwaggerUi::new("/docs")
+                .url("/openapi.json", document)
+                // By default the pages ask swagger.io's validator about the document's address.
+                .config(utoipa_swagger_ui::Config::default().validator_url("none")),
+        )
         .fallback(async |request: Request| {
             Problem::new(Kind::NotFound, format!("There is nothing at {}. /docs lists what is.", request.uri().path()))
         })

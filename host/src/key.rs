@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::audit::Actor;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, OrgId, UserId};
 use crate::session::Owner;
@@ -122,6 +123,12 @@ impl Principal {
     /// May decide the approvals of a run of `owner`.
     pub fn decides_for(&self, owner: &Owner) -> bool {
         self.sees(owner) && (self.role >= Role::Approver || self.owner.user == owner.user)
+    }
+}
+
+impl From<&Principal> for Actor {
+    fn from(principal: &Principal) -> Self {
+        Self { user: principal.owner.user.clone(), key: principal.key.clone() }
     }
 }
 

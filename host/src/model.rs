@@ -4,12 +4,14 @@
 //! and does once, for all of them, what every answer needs: the time limit of an attempt, retries
 //! (`retry`) and the clean-up of what models put where it does not belong (`thinking`).
 
+mod deltas;
 mod demo;
 mod genai;
 #[cfg(test)]
 mod mock;
 mod provider;
 mod retry;
+mod splitter;
 mod thinking;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use crate::event::{Failure, FailureKind};
 use crate::session::{Message, Reply};
 use crate::tool::ToolSpec;
 
+pub use deltas::{Deltas, Piece};
 pub use provider::{Provider, default_key_env, known_providers};
 
 /// One question to a model.
@@ -43,6 +46,13 @@ pub struct Request {
 pub trait Model: Send + Sync {
     /// One attempt. Dropping the future drops the request under way.
     async fn reply(&self, request: &Request) -> Result<Reply, ModelError>;
+
+    /// The same, with the reply's text put into `deltas` as it comes. What was put in counts for the
+    /// text; the rest (calls, tokens) is the returned reply's. A model that cannot stream puts nothing in.
+    async fn stream(&self, request: &Request, deltas: &mut Deltas) -> Result<Reply, ModelError> {
+        let _ = deltas;
+        self.reply(request).await
+    }
 }
 
 /// Why there is no reply. Every text may be shown to API callers.
@@ -109,7 +119,7 @@ pub struct Models {
 #[derive(Clone)]
 struct Entry {
     model: Arc<dyn Model>,
-    /// Most time one attempt may take.
+    /// Most time one attempt may take; of one that streams, most time without a sign of life.
     timeout: Duration,
     vision: Option<bool>,
     has_key: bool,
@@ -178,6 +188,14 @@ impl Models {
         let entry = self.find(&request.model)?;
         let reply = retry::reply(entry.model.as_ref(), request, entry.timeout).await?;
         Ok(thinking::clean(reply))
+    }
+
+    /// The same, with the reply shown as it comes. Once some of it was shown, a failure is final.
+    pub async fn stream(&self, request: &Request, deltas: &mut Deltas) -> Result<Reply, ModelError> {
+        let entry = self.find(&request.model)?;
+        let reply = retry::stream(entry.model.as_ref(), request, deltas, entry.timeout).await?;
+        let reply = thinking::clean(reply);
+        Ok(deltas.finish(reply.clone()).unwrap_or(reply))
     }
 
     /// Whether the name's provider exists; the model's own name is the provider's to judge.

@@ -165,9 +165,12 @@ impl Notice<'_> {
             }
             RunEvent::Failed { failure } => {
                 say("errorType", json!(failure.kind.as_str()));
-                say("errorMessage", json!(failure.message));
+                // It may quote what a model said.
+                if content == Content::Included {
+                    say("errorMessage", json!(failure.message));
+                }
             }
-            RunEvent::Cancelled { by } => {
+            RunEvent::Cancelled { by, .. } => {
                 say("cancelledBy", json!(by));
             }
             RunEvent::Decided(decided) => {
@@ -241,6 +244,8 @@ pub struct ExpiringApproval {
     pub call: String,
     pub tool: String,
     pub expires_at: Timestamp,
+    /// The run's.
+    pub status: String,
 }
 
 impl ExpiringApproval {
@@ -255,7 +260,7 @@ impl ExpiringApproval {
             "agentId": self.agent,
             "userId": self.user,
             "orgId": self.org,
-            "status": "PAUSED",
+            "status": self.status,
             "approvalId": self.id,
             "toolCallId": self.call,
             "toolName": self.tool,

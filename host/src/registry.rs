@@ -189,7 +189,7 @@ fn warn_of_strays(settings: &BTreeMap<String, PluginSettings>, files: &[(String,
 mod tests {
     use super::*;
     use crate::plugin::tests::guest::Guest;
-    use crate::plugin::tests::host;
+    use crate::plugin::tests::home;
 
     #[tokio::test]
     async fn one_bad_file_does_not_keep_the_others_out() {
@@ -205,7 +205,7 @@ mod tests {
         small.limits.component_bytes = 99;
         let settings = BTreeMap::from([("big".to_owned(), small)]);
 
-        let registry = ToolRegistry::load_dir(&host(), folder.path(), &settings).await.unwrap();
+        let registry = ToolRegistry::load_dir(&home().await.host, folder.path(), &settings).await.unwrap();
 
         let loaded: Vec<&str> = registry.plugins().iter().map(|plugin| plugin.id()).collect();
         assert_eq!(loaded, ["good", "other"]);
@@ -223,6 +223,6 @@ mod tests {
     #[tokio::test]
     async fn a_missing_folder_is_an_error_and_not_an_empty_registry() {
         let missing = Path::new("/nonexistent/plugins");
-        assert!(ToolRegistry::load_dir(&host(), missing, &BTreeMap::new()).await.is_err());
+        assert!(ToolRegistry::load_dir(&home().await.host, missing, &BTreeMap::new()).await.is_err());
     }
 }

@@ -9,6 +9,7 @@ mod fold;
 mod tests;
 mod transitions;
 
+use crate::budget::{Reached, Spent};
 use crate::clock::Timestamp;
 use crate::event::{Failure, FailureKind, NewRun, Recorded, RunEvent};
 use crate::id::{ApprovalId, CallId, UserId};
@@ -39,7 +40,9 @@ pub struct Run {
     answer: Option<String>,
     followups: Vec<String>,
     model_calls: u32,
-    tokens: Tokens,
+    /// Replies whose cost is not known.
+    unpriced: u32,
+    spent: Spent,
     times: Times,
     unsaved: Vec<Recorded>,
 }
@@ -64,6 +67,9 @@ pub enum RunStatus {
         by: UserId,
     },
 }
+
+/// Every word that [`RunStatus::word`] says.
+pub const STATUS_WORDS: [&str; 6] = ["QUEUED", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"];
 
 impl RunStatus {
     /// The word of the API.
@@ -135,6 +141,22 @@ pub struct Doubt {
 }
 
 impl CallRecord {
+    /// Whatever a human had to say about it has been said.
+    pub fn is_decided(&self) -> bool {
+        match self.state {
+            CallState::Requested | CallState::Pending { .. } => false,
+            CallState::Approved { .. }
+            | CallState::Started { .. }
+            | CallState::InDoubt(_)
+            | CallState::Again(_)
+            | CallState::Finished { .. } => true,
+        }
+    }
+
+    pub fn has_failed(&self) -> bool {
+        matches!(&self.state, CallState::Finished { outcome, .. } if outcome.is_error())
+    }
+
     fn is_under_way(&self) -> bool {
         matches!(self.state, CallState::Started { .. })
     }
@@ -220,13 +242,19 @@ impl Run {
             return Err(DamagedJournal("it does not start with the run's creation".to_owned()));
         };
         let mut run = Self::blank(*new, at);
-        for Recorded { seq, at, event } in events {
-            if seq != run.version + 1 {
-                return Err(DamagedJournal(format!("event {} is missing", run.version + 1)));
-            }
-            run.apply(at, &event);
+        for recorded in events {
+            run.follow(&recorded)?;
         }
         Ok(run)
+    }
+
+    /// Takes in the next event of a journal that is read bit by bit.
+    pub fn follow(&mut self, Recorded { seq, at, event }: &Recorded) -> Result<(), DamagedJournal> {
+        if *seq != self.version + 1 {
+            return Err(DamagedJournal(format!("event {} is missing", self.version + 1)));
+        }
+        self.apply(*at, event);
+        Ok(())
     }
 
     fn blank(new: NewRun, at: Timestamp) -> Self {
@@ -242,7 +270,8 @@ impl Run {
             answer: None,
             followups: Vec::new(),
             model_calls: 0,
-            tokens: Tokens::default(),
+            unpriced: 0,
+            spent: Spent::default(),
             times: Times { created: at, started, updated: at, completed: None, active_ms: 0 },
             unsaved: Vec::new(),
             new,
@@ -287,7 +316,17 @@ impl Run {
     }
 
     pub fn tokens(&self) -> Tokens {
-        self.tokens
+        self.spent.tokens
+    }
+
+    /// What it has used, as far as it is known.
+    pub fn spent(&self) -> &Spent {
+        &self.spent
+    }
+
+    /// In micros; none = not known, which it is as soon as one reply's is not.
+    pub fn cost_micros(&self) -> Option<u64> {
+        (self.model_calls > 0 && self.unpriced == 0).then_some(self.spent.cost_micros)
     }
 
     pub fn times(&self) -> Times {
@@ -418,6 +457,12 @@ fn due(record: &CallRecord) -> Option<DueCall> {
         CallState::Pending { .. } | CallState::Started { .. } | CallState::Finished { .. } => return None,
     };
     Some(DueCall { call: record.call.clone(), standing })
+}
+
+impl From<Reached> for Failure {
+    fn from(reached: Reached) -> Self {
+        budget_exceeded(reached.limit, reached.value)
+    }
 }
 
 /// The failure of a run that used up one of its limits.

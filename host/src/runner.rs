@@ -4,11 +4,15 @@
 //! a run is driven (`runner/drive.rs`), in a task of its own, so that a client that leaves stops nothing.
 //! Who may do what is checked before, in `http`.
 
+mod allowance;
 mod answer;
 mod decide;
 mod drive;
+mod live;
 mod presence;
+mod queue;
 mod recovery;
+mod start;
 mod tools;
 
 use std::sync::Arc;
@@ -19,14 +23,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::decide::{Choice, DecideError, DecideRequest, Targets};
+use self::live::Live;
+pub use self::live::Seat;
 use self::presence::{Presence, Present};
+use self::queue::Queue;
+pub use self::queue::QueueSettings;
+pub use self::start::{Admission, OnBusy, OnPaused, StartError};
+use crate::audit::Actor;
+use crate::budget::Budgets;
 use crate::clock::Clock;
-use crate::event::NewRun;
-use crate::id::{Ids, RunId, UserId};
+use crate::id::{Ids, RunId};
 use crate::model::Models;
 use crate::registry::ToolRegistry;
 use crate::run::{InvalidTransition, Run};
-use crate::store::{Creation, KeyClaim, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Cheap to clone; all clones drive the same runs.
 #[derive(Clone)]
@@ -36,12 +46,17 @@ pub struct Runner {
     registry: Arc<ArcSwap<ToolRegistry>>,
     clock: Clock,
     ids: Ids,
+    budgets: Arc<Budgets>,
     presence: Presence,
+    queue: Queue,
+    live: Live,
     tasks: TaskTracker,
     /// Fires when the grace period is over: whatever still runs stops where its journal is.
     stop: CancellationToken,
     /// Fires when the server begins to shut down: no new work.
     draining: CancellationToken,
+    /// Fires when nothing is driven any more: what is followed does not change before the next start.
+    drained: CancellationToken,
 }
 
 /// What a [`Runner`] is made of.
@@ -51,19 +66,8 @@ pub struct Parts {
     pub registry: Arc<ArcSwap<ToolRegistry>>,
     pub clock: Clock,
     pub ids: Ids,
-}
-
-/// Why a run did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("the server is shutting down")]
-    Draining,
-    #[error("the session belongs to another user or agent")]
-    ForeignSession,
-    #[error("the idempotency key was used for another request")]
-    KeyReused,
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    pub budgets: Arc<Budgets>,
+    pub queue: QueueSettings,
 }
 
 impl Runner {
@@ -74,43 +78,40 @@ impl Runner {
             registry: parts.registry,
             clock: parts.clock,
             ids: parts.ids,
+            budgets: parts.budgets,
             presence: Presence::default(),
+            queue: Queue::new(parts.queue),
+            live: Live::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             draining: CancellationToken::new(),
+            drained: CancellationToken::new(),
         }
     }
 
-    /// Stores the run and begins to drive it. Returns its id, or that of the run which the same
-    /// idempotency key started before.
-    pub async fn start(&self, new: NewRun, claim: Option<&KeyClaim>) -> Result<RunId, StartError> {
-        if self.is_draining() {
-            return Err(StartError::Draining);
-        }
-        let id = new.id.clone();
-        let present = self.presence.enter(&id);
-        let mut run = Run::new(new, self.clock.now());
-        match self.store.create(&mut run, claim).await? {
-            Creation::Created => self.spawn(run, present),
-            Creation::Repeat(earlier) => return Ok(earlier),
-            Creation::KeyReused => return Err(StartError::KeyReused),
-            Creation::ForeignSession => return Err(StartError::ForeignSession),
-        }
-        Ok(id)
-    }
-
-    /// The run, once nobody in this process works on it any more: it is terminal or paused, unless the
-    /// server is stopping.
+    /// The run, once nobody in this process works on it or waits to: it is terminal or paused, or queued
+    /// behind a paused one, unless the server is stopping.
     pub async fn settled(&self, id: &RunId) -> Result<Option<Run>, StoreError> {
         self.presence.wait_until_left(id).await;
         self.store.load(id).await
     }
 
     /// Ends the run in whatever state it is. The first end stays: cancelling a terminal run changes nothing.
-    pub async fn cancel(&self, id: &RunId, by: &UserId) -> Result<(), StoreError> {
-        self.change(id, |run| run.cancel(by.clone(), self.clock.now())).await?;
+    pub async fn cancel(&self, id: &RunId, by: impl Into<Actor>) -> Result<(), StoreError> {
+        let by: Actor = by.into();
+        self.change(id, |run| {
+            let now = self.clock.now();
+            // What was shown of a reply stays, and nothing more is shown.
+            if let Some(partial) = self.live.close(id, run.version() + 1) {
+                run.broke_off(partial, now)?;
+            }
+            run.cancel(by.clone(), now)
+        })
+        .await?;
         // Only after the journal says so: a driver that has not noticed yet cannot save anything any more.
         self.presence.cancel(id);
+        self.queue.leave(id);
+        self.queue.changed();
         Ok(())
     }
 
@@ -122,6 +123,7 @@ impl Runner {
     /// RUNNING in the store and are taken up by the next process.
     pub async fn drain(&self, grace: Duration) {
         self.draining.cancel();
+        self.queue.leave_all();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
             tracing::warn!(
@@ -131,6 +133,18 @@ impl Runner {
             self.stop.cancel();
             self.tasks.wait().await;
         }
+        self.drained.cancel();
+    }
+
+    /// Resolves when the server has stopped driving runs.
+    pub async fn drained(&self) {
+        self.drained.cancelled().await;
+    }
+
+    /// A seat from which the run is followed, to be taken before looking at its journal. Who takes one
+    /// with `streaming` before the run is driven has its model stream.
+    pub fn follow(&self, id: &RunId, streaming: bool) -> Seat {
+        self.live.enter(id, streaming)
     }
 
     /// Applies a transition to the stored run, as often as somebody else wins the compare-and-set. A
@@ -154,6 +168,11 @@ impl Runner {
 
     fn spawn(&self, run: Run, present: Present) {
         let runner = self.clone();
-        self.tasks.spawn(async move { runner.drive(run, present).await });
+        // Now, not in the task: whoever wants the run streamed may leave before that begins.
+        let seat = self.live.enter_to_drive(&run.spec().id);
+        self.tasks.spawn(async move {
+            let _seat = seat;
+            runner.drive(run, present).await;
+        });
     }
 }

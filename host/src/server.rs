@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{App, MediaChecker, router};
-use crate::id::{AgentId, Ids};
+use crate::http::{AgentBook, App, MediaChecker, RateLimiter, router};
+use crate::id::{Ids, OrgId};
 use crate::key::Token;
 use crate::model::Models;
 use crate::plugin::{PluginHost, PluginSettings};
@@ -29,8 +29,8 @@ const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// A server that is ready to serve.
 pub struct Server {
     app: App,
-    shutdown_grace: Duration,
     webhooks: Webhooks,
+    shutdown_grace: Duration,
 }
 
 impl Server {
@@ -43,32 +43,39 @@ impl Server {
 
     /// With parts of the caller's choice: for tests.
     pub async fn open_with(config: &Config, models: Models, clock: Clock, ids: Ids) -> anyhow::Result<Self> {
-        let store = store::open(&config.database).await.context("cannot open the database")?;
-        store.subscribe(config.webhooks.endpoints.iter().map(Endpoint::subscription).collect());
+        let store = store::open_with(&config.database, config.kill_point)
+            .await
+            .context("cannot open the database")?;
         refuse_open_door(config, store.as_ref()).await?;
+        store.subscribe(config.webhooks.endpoints.iter().map(Endpoint::subscription).collect());
         for agent in &config.agents {
             models.check(&agent.model).with_context(|| format!("agent `{}`", agent.id))?;
         }
+        refuse_unpriced(config)?;
         let plugins = PluginHost::new(store.clone(), clock.clone(), config.compile_cache.as_deref())?;
         let registry = load_plugins(&plugins, config).await;
         report(&registry, &config.agents);
         let registry = Arc::new(ArcSwap::from_pointee(registry));
         let models = Arc::new(models);
+        let budgets = Arc::new(config.budgets.clone());
         let runner = Runner::new(Parts {
             store: store.clone(),
             models: models.clone(),
             registry: registry.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
+            budgets: budgets.clone(),
+            queue: config.background,
         });
-        let agents: BTreeMap<AgentId, Agent> =
-            config.agents.iter().map(|agent| (agent.id.clone(), agent.clone())).collect();
+        let agents = AgentBook::open(&config.agents, store.clone()).await?;
         let app = App {
             runner,
             store,
             registry,
             plugins,
-            agents: Arc::new(agents),
+            agents,
+            budgets,
+            rate: RateLimiter::new(config.rate_limit, clock.clone()),
             models,
             media: MediaChecker::new(config.http.media)?,
             clock,
@@ -76,7 +83,7 @@ impl Server {
             admin_token_hash: config.admin_token.as_deref().map(Token::hash),
             limits: config.http,
         };
-        Ok(Self { app, shutdown_grace: config.shutdown_grace, webhooks: config.webhooks.clone() })
+        Ok(Self { app, webhooks: config.webhooks.clone(), shutdown_grace: config.shutdown_grace })
     }
 
     /// Serves until `shutdown` resolves, then lets what runs come to rest.
@@ -85,13 +92,14 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { app, shutdown_grace, webhooks } = self;
+        let Self { app, webhooks, shutdown_grace } = self;
         let runner = app.runner.clone();
         let store = app.store.clone();
-        let taken_up = runner.recover().await.context("cannot take up the runs of the last start")?;
-        if taken_up > 0 {
-            tracing::info!(runs = taken_up, "took up runs that were under way");
+        let under_way = runner.recover().await.context("cannot take up the runs of the last start")?;
+        if under_way > 0 {
+            tracing::info!(runs = under_way, "taking up runs that were under way");
         }
+        runner.work();
         let expiry = tokio::spawn({
             let runner = runner.clone();
             async move { runner.expire_forever().await }
@@ -199,6 +207,20 @@ async fn refuse_open_door(config: &Config, store: &dyn Store) -> anyhow::Result<
         "there is no key yet, so every call will be refused: set HOLDFAST_ADMIN_TOKEN, or make one with `holdfast key \
          create --user NAME`"
     );
+    Ok(())
+}
+
+/// A limit on cost that nothing can be measured against would be no limit. Agents run for every
+/// organisation; limits that only some organisations have are checked as runs start.
+fn refuse_unpriced(config: &Config) -> anyhow::Result<()> {
+    let every_org = crate::budget::Budgets { orgs: BTreeMap::new(), ..config.budgets.clone() };
+    for agent in &config.agents {
+        let problem =
+            every_org.unmeasurable(&agent.model.to_string(), &agent.budget, &OrgId::from("default"));
+        if let Some(problem) = problem {
+            anyhow::bail!("agent `{}`: {problem}", agent.id);
+        }
+    }
     Ok(())
 }
 

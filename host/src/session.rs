@@ -21,7 +21,11 @@ pub struct Session {
     pub id: SessionId,
     pub owner: Owner,
     pub agent: AgentId,
+    /// The beginning of its first message.
+    pub title: String,
     pub created_at: Timestamp,
+    /// When its latest run was started.
+    pub updated_at: Timestamp,
 }
 
 /// An earlier run of the session: what was asked and what was answered.
@@ -81,6 +85,9 @@ pub struct Reply {
     /// whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chunks: Vec<Chunk>,
+    /// What it cost by the prices of the moment it was recorded; none = not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_micros: Option<u64>,
 }
 
 /// One piece of a streamed reply: the next `bytes` of its content or of its reasoning.

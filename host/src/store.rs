@@ -6,36 +6,58 @@
 //! differs between databases, `sqlite.rs` the first of them, and the rest are the statements.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::Sqlite;
-use tokio::sync::watch;
 
+use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
-use crate::id::{ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
+use crate::event::Recorded;
+use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
 use crate::key::ApiKey;
-use crate::notice::Subscription;
+use crate::notice::{ExpiringApproval, Subscription};
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
 
+mod agents;
+mod announcements;
 mod approvals;
+mod audit;
 mod claims;
+mod deliveries;
 mod dialect;
+mod history;
 mod keys;
+mod kill;
 mod kv;
+mod lists;
 mod outbox;
+mod queue;
 mod row;
 mod runs;
+mod sessions;
 mod sql;
 mod sqlite;
-mod webhooks;
+mod usage;
+mod watch;
 mod writer;
 
 #[cfg(test)]
 mod contract;
 
+pub use agents::{AgentChange, AgentWrite, AgentWritten, StoredAgent};
+pub use approvals::{ApprovalFilter, ApprovalRow};
+pub use audit::{AuditFilter, AuditRow};
+pub use deliveries::{WebhookDelivery, WebhookFilter};
+pub use history::HistoryWindow;
+pub use kill::KillPoint;
+pub use lists::{Listed, PendingSummary, Range, RunFilter, RunSummary};
+pub use outbox::{DueWebhook, Redelivery, WebhookAttempt, WebhookPrune, WebhookThen};
+pub use queue::{Caps, Lane, QueueState, Terms};
+pub use sessions::{Deletion, Exchange, SessionFilter};
 use sql::{Access, SqlStore};
 use sqlite::Place;
-pub use webhooks::{DueWebhook, WebhookAttempt, WebhookDelivery, WebhookFilter, WebhookPrune, WebhookThen};
+pub use watch::{OutboxWatch, Watch};
 
 /// Rows, whatever the database.
 ///
@@ -44,8 +66,8 @@ pub use webhooks::{DueWebhook, WebhookAttempt, WebhookDelivery, WebhookFilter, W
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
     /// Writes a new run with its first events, its session where that is new, and the claim on the
-    /// caller's idempotency key, or nothing of it.
-    async fn create(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Creation, StoreError>;
+    /// caller's idempotency key, or nothing of it. The terms hold at the moment of writing.
+    async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError>;
 
     /// Appends the run's unsaved events and brings its row and approvals up to date.
     /// [`StoreError::Conflict`] = the stored run is not the one these events follow: nothing was written.
@@ -58,12 +80,12 @@ pub trait Store: Send + Sync {
     /// A journal that is not whole is [`StoreError::Damaged`].
     async fn load(&self, run: &RunId) -> Result<Option<Run>, StoreError>;
 
-    /// The run of an idempotency key that was claimed before.
+    /// The run of an idempotency key that was claimed in the last [`CLAIM_AGE`].
     async fn find_claim(&self, claim: &KeyClaim) -> Result<Option<Claim>, StoreError>;
 
-    /// The latest completed runs of the run's session that were created before it: at most `limit`,
-    /// oldest first.
-    async fn history(&self, run: &RunId, limit: u32) -> Result<Vec<PastTurn>, StoreError>;
+    /// The latest completed runs of the run's session that were created before it and fit the window,
+    /// oldest first. Costs what the window costs, however long the session is.
+    async fn history(&self, run: &RunId, window: HistoryWindow) -> Result<Vec<PastTurn>, StoreError>;
 
     async fn session(&self, id: &SessionId) -> Result<Option<Session>, StoreError>;
 
@@ -73,17 +95,87 @@ pub trait Store: Send + Sync {
     /// Pending approvals whose time is up, at most `limit`.
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<(RunId, ApprovalId)>, StoreError>;
 
-    // -- Approvals (slice C) --
+    // -- Approvals --
 
-    // -- Sessions and the queue (slice B) --
+    /// Those that ask for a yes or no, oldest first.
+    async fn pending_approvals(
+        &self,
+        filter: &ApprovalFilter,
+        range: Range,
+    ) -> Result<Listed<ApprovalRow>, StoreError>;
 
-    // -- Agents, audit, usage, lists of runs (slice D) --
+    async fn approval(&self, id: &ApprovalId) -> Result<Option<ApprovalRow>, StoreError>;
 
-    /// Who wants to hear of runs from now on: what is saved afterwards is written to the outbox, too. Once.
+    // -- Sessions and the queue --
+
+    /// Who has background runs at work, and who has some in the queue.
+    async fn queue(&self) -> Result<QueueState, StoreError>;
+
+    /// The organisation's oldest background run that may start now: it is first in its session, and its
+    /// agent and model have fewer at work than they may. Those in `skip` are passed over.
+    async fn next_in_background(
+        &self,
+        org: &OrgId,
+        caps: Caps,
+        skip: &[RunId],
+    ) -> Result<Option<RunId>, StoreError>;
+
+    /// The oldest run with a waiting caller that is first in its session. Those in `skip` are passed over.
+    async fn next_in_line(&self, skip: &[RunId]) -> Result<Option<RunId>, StoreError>;
+
+    /// The paused run that holds up the session, if any.
+    async fn paused_in(&self, session: &SessionId) -> Result<Option<RunId>, StoreError>;
+
+    /// Forgets idempotency keys that were claimed up to `before`. Returns how many.
+    async fn prune_claims(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// A page of sessions, the last used first, and how many there are.
+    async fn sessions(
+        &self,
+        filter: &SessionFilter,
+        offset: u64,
+        limit: u32,
+    ) -> Result<(Vec<Session>, u64), StoreError>;
+
+    /// What was said in the session, oldest first; from the runs' rows, not their journals.
+    async fn exchanges(&self, session: &SessionId) -> Result<Vec<Exchange>, StoreError>;
+
+    /// The session's runs, oldest first; from their rows, not their journals.
+    async fn session_runs(&self, session: &SessionId) -> Result<Vec<RunSummary>, StoreError>;
+
+    /// Deletes the session with its runs and the values that plugins keep in it, unless one of the runs is
+    /// under way.
+    async fn delete_session(&self, session: &SessionId) -> Result<Deletion, StoreError>;
+
+    /// Makes, changes, deletes or restores an organisation's agent, with its audit row.
+    async fn write_agent(&self, write: AgentWrite) -> Result<AgentWritten, StoreError>;
+
+    /// Also a deleted one.
+    async fn agent(&self, org: &OrgId, id: &AgentId) -> Result<Option<StoredAgent>, StoreError>;
+
+    /// All of an organisation's, by id, deleted ones included.
+    async fn agents(&self, org: &OrgId) -> Result<Vec<StoredAgent>, StoreError>;
+
+    /// Every organisation's.
+    async fn agent_ids(&self) -> Result<Vec<(OrgId, AgentId)>, StoreError>;
+
+    /// Newest first.
+    async fn audit_log(&self, filter: &AuditFilter, range: Range) -> Result<Listed<AuditRow>, StoreError>;
+
+    /// Newest first.
+    async fn runs(&self, filter: &RunFilter, range: Range) -> Result<Listed<RunSummary>, StoreError>;
+
+    /// What the run's organisation used on a day; none = there is no such run.
+    async fn day_usage(&self, run: &RunId, day: Day) -> Result<Option<DayUsage>, StoreError>;
+
+    // -- Webhooks --
+
+    /// Who wants to hear of runs from now on: what is saved afterwards is written to the outbox, too. Once,
+    /// before anything is written.
     fn subscribe(&self, subscriptions: Vec<Subscription>);
 
-    /// Tells of each write to the outbox by this process. One may be missed where its writer was dropped.
-    fn outbox_written(&self) -> watch::Receiver<()>;
+    /// Tells of each write to the outbox from now on.
+    fn watch_outbox(&self) -> OutboxWatch;
 
     /// What waits for the endpoint and is due, at most `limit`.
     async fn due_webhooks(
@@ -96,30 +188,39 @@ pub trait Store: Send + Sync {
     /// Logs an attempt, and says what follows it.
     async fn webhook_attempted(&self, attempt: WebhookAttempt) -> Result<(), StoreError>;
 
-    /// Announces, once each, the pending approvals that expire between the two times; at most `limit`.
-    async fn announce_expiring(&self, now: Timestamp, until: Timestamp, limit: u32)
-    -> Result<(), StoreError>;
+    /// Pending approvals that expire between the two times and were not announced, at most `limit`.
+    async fn expiring(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ExpiringApproval>, StoreError>;
 
-    /// A page of the delivery log, newest first, and how long the whole is.
+    /// Announces those that are still pending, once each. Returns how many.
+    async fn announce_expiring(
+        &self,
+        approvals: &[ExpiringApproval],
+        now: Timestamp,
+    ) -> Result<u64, StoreError>;
+
+    /// Attempts, newest first.
     async fn webhook_deliveries(
         &self,
         filter: &WebhookFilter,
-        limit: u32,
-        offset: u64,
-    ) -> Result<(Vec<WebhookDelivery>, u64), StoreError>;
+        range: Range,
+    ) -> Result<Listed<WebhookDelivery>, StoreError>;
 
-    /// Makes the event due again at these endpoints; none = there is no such event.
-    async fn redeliver_webhook(
-        &self,
-        event: &str,
-        filter: &WebhookFilter,
-        now: Timestamp,
-    ) -> Result<Vec<String>, StoreError>;
+    /// Makes an event due again, with its audit row. Returns for which endpoints; none = no such event.
+    async fn redeliver_webhook(&self, redelivery: Redelivery) -> Result<Vec<String>, StoreError>;
 
     /// Forgets old events with their log. Returns how many; fewer than the limit = there are no more.
     async fn prune_webhooks(&self, prune: WebhookPrune) -> Result<u64, StoreError>;
 
-    // -- Events (slice A) --
+    /// The run's events after `seq`, at most `limit`, oldest first; none of an unknown run.
+    async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Tells of each write of the run from now on.
+    fn watch(&self, run: &RunId) -> Watch;
 
     async fn add_key(&self, key: &ApiKey, hash: &str) -> Result<(), StoreError>;
 
@@ -169,6 +270,9 @@ pub trait Store: Send + Sync {
     async fn close(&self);
 }
 
+/// How long an idempotency key is remembered.
+pub const CLAIM_AGE: Duration = Duration::from_hours(24);
+
 /// A caller's `Idempotency-Key`: one principal's word for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyClaim {
@@ -200,11 +304,20 @@ pub enum Creation {
     KeyReused,
     /// The session belongs to somebody else, or to another agent.
     ForeignSession,
+    /// This run of the session is at work, or first in its queue.
+    SessionBusy(RunId),
+    /// This run of the session waits for humans.
+    SessionPaused(RunId),
+    QueueFull,
+    /// The agent was deleted a moment ago.
+    AgentDeleted,
 }
 
 /// Whose values: the host fills this in, never a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvSpace {
+    /// The run on whose behalf: once it has ended, nothing more is written.
+    pub run: Option<RunId>,
     pub plugin: String,
     pub org: OrgId,
     /// `plugin`, `user` or `session`.
@@ -232,6 +345,8 @@ pub struct KvCondition {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvRefusal {
+    /// The run has ended, by a cancel for example: its call no longer counts.
+    RunEnded,
     /// Carries the current version; 0 = there is none.
     Conflict(u64),
     Bytes,
@@ -278,9 +393,15 @@ impl StoreError {
 /// Opens a database, makes it if there is none, and brings its schema up to date. It belongs to this
 /// process until the store is closed or, a moment later, dropped.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    open_with(url, None).await
+}
+
+/// The same, for a process that is to be killed at a place in its journal.
+pub async fn open_with(url: &str, kill: Option<KillPoint>) -> Result<Arc<dyn Store>, StoreError> {
     let place = place(url)?;
     let lock = place.lock().await?;
-    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Owner, Some(lock)).await?;
+    let store =
+        SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Owner, Some(lock), kill).await?;
     Ok(Arc::new(store))
 }
 
@@ -289,7 +410,7 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
 pub async fn open_shared(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     let place = place(url)?;
     let lock = place.try_lock()?;
-    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Keys, lock).await?;
+    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Keys, lock, None).await?;
     Ok(Arc::new(store))
 }
 

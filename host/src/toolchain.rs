@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf, absolute},
     process::{Command, Stdio},
     str::FromStr,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use self::command::{clean, stdout_of};
@@ -28,6 +28,8 @@ const TARGET: &str = "wasm32-wasip2";
 
 /// A refused connection ends `rustup` in seconds; one that is swallowed would hang for ever.
 const RUSTUP_LIMIT: Duration = Duration::from_mins(1);
+
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// One build of a workspace of guests or of a single guest crate.
 #[derive(Clone, Debug)]
@@ -103,9 +105,8 @@ impl FromStr for GuestToolchain {
 impl GuestBuild {
     /// Compiles and copies. Builds that share a work folder take turns, so this may wait for another one.
     pub fn build(&self, say: &mut dyn FnMut(&str)) -> Result<Vec<BuiltPlugin>, BuildError> {
-        let started = Instant::now();
         let build = self.with_absolute_paths()?;
-        let plugins = cargo::plugins_in(&build)?;
+        let packages = cargo::plugins_in(&build)?;
 
         fs::create_dir_all(&build.work).map_err(io_error("create", &build.work))?;
         let _turn = take_turn(&build.work.join("guest-build.lock"), say)?;
@@ -122,17 +123,12 @@ impl GuestBuild {
                 debian.drive(&mut command);
             }
         }
-        let artifacts = cargo::compile(&build, &plugins, command, say)?;
-        let installed = install::install(&build.out, &artifacts)?;
-        let changed = installed.iter().filter(|plugin| plugin.changed).count();
-        say(&format!(
-            "{} {} in {}, {changed} changed, after {:.1} s",
-            installed.len(),
-            if installed.len() == 1 { "plugin" } else { "plugins" },
-            build.out.display(),
-            started.elapsed().as_secs_f32()
-        ));
-        Ok(installed)
+        let artifacts = cargo::compile(&build, &packages, command, say)?;
+        let plugins = install::install(&build.out, &artifacts)?;
+        let changed = plugins.iter().filter(|plugin| plugin.changed).count();
+        let noun = if plugins.len() == 1 { "plugin" } else { "plugins" };
+        say(&format!("{} {noun} in {}, {changed} changed", plugins.len(), build.out.display()));
+        Ok(plugins)
     }
 
     /// Nested commands run in other folders, where a relative path would mean something else.
@@ -217,14 +213,15 @@ fn rustup_target_add(source: &Path) -> Result<(), String> {
     rustup.args(["target", "add", TARGET]).env("RUSTUP_MAX_RETRIES", "0").current_dir(source);
     let child = rustup.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut child = child.map_err(|_| "there is no rustup".to_owned())?;
-    let end = Instant::now() + RUSTUP_LIMIT;
-    while Instant::now() < end {
+    let mut waited = Duration::ZERO;
+    while waited < RUSTUP_LIMIT {
         match child.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(()),
             Ok(Some(_)) => return Err("rustup could not get the target".to_owned()),
-            Ok(None) => std::thread::sleep(Duration::from_millis(100)),
+            Ok(None) => std::thread::sleep(PAUSE),
             Err(error) => return Err(format!("rustup: {error}")),
         }
+        waited += PAUSE;
     }
     // It may have ended in this instant; either way it is gone after this.
     let _ = child.kill();

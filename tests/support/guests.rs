@@ -11,10 +11,10 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// A folder with the sample plugins (`plugins/`).
-pub(crate) static PLUGINS: LazyLock<PathBuf> = LazyLock::new(|| build("plugins"));
+pub(crate) static PLUGINS: LazyLock<PathBuf> = LazyLock::new(|| build_here("plugins"));
 
 /// A folder with the test guests (`tests/guests/`): well-behaved probes and hostile ones.
-pub(crate) static GUESTS: LazyLock<PathBuf> = LazyLock::new(|| build("tests/guests"));
+pub(crate) static GUESTS: LazyLock<PathBuf> = LazyLock::new(|| build_here("tests/guests"));
 
 /// A component by its plugin id.
 pub(crate) fn guest(id: &str) -> PathBuf {
@@ -22,12 +22,12 @@ pub(crate) fn guest(id: &str) -> PathBuf {
     if file.exists() { file } else { PLUGINS.join(format!("{id}.wasm")) }
 }
 
+/// Builds what is in the folder `source`, and returns `out`.
 #[expect(clippy::disallowed_methods, reason = "the variable steers the build, not the server")]
-fn build(source: &str) -> PathBuf {
+pub(crate) fn build(source: PathBuf, out: PathBuf) -> PathBuf {
     let toolchain = std::env::var("HOLDFAST_GUEST_TOOLCHAIN").unwrap_or_else(|_| "auto".to_owned());
-    let out = root().join("target/test-guests").join(source.replace('/', "-"));
     let build = GuestBuild {
-        source: root().join(source),
+        source,
         out: out.clone(),
         work: root().join("target"),
         toolchain: toolchain
@@ -37,4 +37,8 @@ fn build(source: &str) -> PathBuf {
     };
     build.build(&mut |line| eprintln!("{line}")).expect("the guests build");
     out
+}
+
+fn build_here(source: &str) -> PathBuf {
+    build(root().join(source), root().join("target/test-guests").join(source.replace('/', "-")))
 }

@@ -1,12 +1,18 @@
 //! What tests share: guests, a host in this process, a host in its own process, scripted models.
 
+pub(crate) mod caller;
+pub(crate) mod gated;
 pub(crate) mod guests;
 pub(crate) mod host;
 pub(crate) mod openai;
+pub(crate) mod people;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod script;
 pub(crate) mod server;
+pub(crate) mod sse;
+pub(crate) mod teller;
 
-pub(crate) use self::host::{Answer, TestHost};
-pub(crate) use self::script::{Script, call, calls, say};
+pub(crate) use self::caller::Caller;
+pub(crate) use self::host::{Answer, TestHost, until};
+pub(crate) use self::script::{Script, Speaker, asked, call, calls, replied, say};

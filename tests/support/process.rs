@@ -1,29 +1,37 @@
 //! The real program in a process of its own, to be killed with SIGKILL at any moment.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Row as _};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
+use tokio::task::JoinHandle;
 
 use super::guests::guest;
-use super::host::{ADMIN, Answer};
+use super::host::{ADMIN, Answer, answer, until};
+use super::server::Server;
+
+/// In the environment of every process, to sign webhooks with.
+pub(crate) const HOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 pub(crate) struct Process {
     pub(crate) url: String,
     pub(crate) folder: TempDir,
-    child: Option<Child>,
+    server: Option<Server>,
     client: reqwest::Client,
 }
 
 impl Process {
     /// `holdfast serve` with these plugins and this configuration file.
     pub(crate) async fn start(plugins: &[&str], config: &str) -> Self {
+        Self::start_with(plugins, config, &[]).await
+    }
+
+    /// The same, with variables that hold until the first restart.
+    pub(crate) async fn start_with(plugins: &[&str], config: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("plugins")).expect("a folder for plugins");
         for id in plugins {
@@ -31,55 +39,46 @@ impl Process {
         }
         let cache = super::guests::root().join("target/test-guests/cache");
         let text = format!(
-            "listen = \"127.0.0.1:0\"\ndatabase = \"sqlite://holdfast.db\"\nplugin_dir = \"plugins\"\ncompile_cache = {cache:?}\n{config}"
+            "listen = \"127.0.0.1:0\"\ndatabase = \"sqlite://holdfast.db\"\nplugin_dir = \"plugins\"\ncompile_cache = \"{}\"\n{config}",
+            cache.display()
         );
         std::fs::write(folder.path().join("holdfast.toml"), text).expect("a configuration file");
-        let mut process = Self { url: String::new(), folder, child: None, client: reqwest::Client::new() };
-        process.launch().await;
+        let mut process = Self { url: String::new(), folder, server: None, client: reqwest::Client::new() };
+        process.launch(environment).await;
         process
     }
 
-    async fn launch(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-        command
-            .arg("serve")
-            .current_dir(self.folder.path())
-            .env("HOLDFAST_ADMIN_TOKEN", ADMIN)
-            .env_remove("OPENAI_API_KEY")
-            .env_remove("OPENAI_BASE_URL")
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().expect("the program starts");
-        let stdout = child.stdout.take().expect("its output is piped");
-        let line = BufReader::new(stdout)
-            .lines()
-            .next_line()
-            .await
-            .expect("it prints")
-            .expect("it says where it is");
-        self.url =
-            line.split_whitespace().find(|word| word.starts_with("http://")).expect("a URL").to_owned();
-        self.child = Some(child);
+    async fn launch(&mut self, environment: &[(&str, &str)]) {
+        let own = [("HOLDFAST_ADMIN_TOKEN", ADMIN), ("HOOK_SECRET", HOOK_SECRET)];
+        let environment = [environment, &own].concat();
+        let server = Server::launch(self.folder.path(), &["serve"], &environment).await;
+        self.url.clone_from(&server.url);
+        self.server = Some(server);
     }
 
     /// SIGKILL, and gone.
     pub(crate) async fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().await.expect("it can be killed");
+        if let Some(mut server) = self.server.take() {
+            server.child.kill().await.expect("it can be killed");
         }
     }
 
     /// SIGTERM, and how it ended.
     pub(crate) async fn terminate(&mut self) -> std::process::ExitStatus {
-        let mut child = self.child.take().expect("it runs");
+        let child = &mut self.server.take().expect("it runs").child;
         let pid = child.id().expect("it runs").to_string();
         Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
         tokio::time::timeout(Duration::from_secs(30), child.wait()).await.expect("it ends").expect("a status")
     }
 
     pub(crate) async fn restart(&mut self) {
+        self.restart_with(&[]).await;
+    }
+
+    /// With variables that hold until the next restart.
+    pub(crate) async fn restart_with(&mut self, environment: &[(&str, &str)]) {
         self.kill().await;
-        self.launch().await;
+        self.launch(environment).await;
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {
@@ -87,7 +86,12 @@ impl Process {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send(self.client.get(format!("{}{path}", self.url))).await.expect("an answer")
+        self.try_get(path).await.expect("an answer")
+    }
+
+    /// An error says that the process was gone before it answered.
+    pub(crate) async fn try_get(&self, path: &str) -> reqwest::Result<Answer> {
+        self.send(self.client.get(format!("{}{path}", self.url))).await
     }
 
     pub(crate) async fn run(&self, message: &str) -> Value {
@@ -98,11 +102,28 @@ impl Process {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
-        let response = request.bearer_auth(ADMIN).send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await?;
-        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") };
-        Ok(Answer { status, headers, body })
+        answer(request.bearer_auth(ADMIN)).await
+    }
+
+    /// Sends beside the test; an error says that the process was gone before it answered.
+    pub(crate) fn begin(&self, path: &str, body: &Value) -> JoinHandle<reqwest::Result<Answer>> {
+        let request = self.client.post(format!("{}{path}", self.url)).bearer_auth(ADMIN).json(body);
+        tokio::spawn(answer(request))
+    }
+
+    /// Decides, with an `Idempotency-Key` where one is given.
+    pub(crate) async fn resume(&self, run: &str, key: Option<&str>, body: &Value) -> Answer {
+        let path = format!("{}/api/agents/agent/runs/{run}/continue", self.url);
+        let mut request = self.client.post(path).json(body);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        self.send(request).await.expect("an answer")
+    }
+
+    /// Waits until the probe's counter `key` stands at `count`.
+    pub(crate) async fn wait_for_effects(&self, key: &str, count: u64) {
+        until(key, async || self.effects(key).await == count).await;
     }
 
     /// Waits until the run has one of these statuses.

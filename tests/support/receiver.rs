@@ -16,8 +16,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
-/// The secret of every test's endpoint.
-pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAAAA";
+use super::process::HOOK_SECRET;
 
 type Answer = dyn Fn(usize, &Delivered) -> Response + Send + Sync;
 
@@ -79,7 +78,7 @@ impl Receiver {
         Endpoint {
             id: id.to_owned(),
             url: self.url.parse().expect("a URL"),
-            secret: Secret::parse(SECRET).expect("a secret"),
+            secret: Secret::parse(HOOK_SECRET).expect("a secret"),
             events: NoticeKind::ALL.to_vec(),
             org: None,
             allow_private: true,
@@ -103,13 +102,23 @@ impl Delivered {
         self.header("webhook-id")
     }
 
-    /// The body, if it is signed with [`SECRET`].
+    /// The body, if it is signed with [`HOOK_SECRET`].
     pub(crate) fn verified(&self) -> Value {
-        let key = STANDARD.decode(SECRET.trim_start_matches("whsec_")).expect("base64");
+        let key = STANDARD.decode(HOOK_SECRET.trim_start_matches("whsec_")).expect("base64");
         let signed = format!("{}.{}.{}", self.id(), self.header("webhook-timestamp"), self.text);
         let expected = format!("v1,{}", STANDARD.encode(hmac_sha256(&key, signed.as_bytes())));
         assert_eq!(self.header("webhook-signature"), expected);
         serde_json::from_str(&self.text).expect("JSON")
+    }
+
+    /// When it was sent, in seconds.
+    pub(crate) fn timestamp(&self) -> i64 {
+        self.header("webhook-timestamp").parse().expect("a number")
+    }
+
+    /// The run that it tells of.
+    pub(crate) fn run(&self) -> Value {
+        self.verified()["data"]["runId"].clone()
     }
 
     /// The body's type.

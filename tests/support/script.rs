@@ -7,33 +7,25 @@ use std::sync::{Arc, Mutex};
 use holdfast::model::{Model, ModelError, Request};
 use holdfast::session::{Message, Reply};
 use holdfast::tool::ToolCall;
-
-type Turn = Result<Reply, ModelError>;
+use tokio::sync::Semaphore;
 
 #[derive(Default)]
 pub(crate) struct Script {
-    turns: Vec<Turn>,
+    turns: Vec<Reply>,
     requests: Mutex<VecDeque<Request>>,
-    /// Replies wait until somebody opens it.
-    gate: Option<Arc<tokio::sync::Semaphore>>,
+    /// Each reply takes a permit first.
+    gate: Option<Arc<Semaphore>>,
 }
 
 impl Script {
     /// The n-th reply after a user's message is the n-th of `turns`; the last one repeats.
     pub(crate) fn new(turns: impl IntoIterator<Item = Reply>) -> Arc<Self> {
-        Arc::new(Self { turns: turns.into_iter().map(Ok).collect(), ..Self::default() })
+        Arc::new(Self { turns: turns.into_iter().collect(), ..Self::default() })
     }
 
-    pub(crate) fn failing(error: ModelError) -> Arc<Self> {
-        Arc::new(Self { turns: vec![Err(error)], ..Self::default() })
-    }
-
-    /// Each reply takes a permit first.
-    pub(crate) fn gated(
-        turns: impl IntoIterator<Item = Reply>,
-        gate: &Arc<tokio::sync::Semaphore>,
-    ) -> Arc<Self> {
-        let turns = turns.into_iter().map(Ok).collect();
+    /// Replies wait for the gate's permits.
+    pub(crate) fn gated(turns: impl IntoIterator<Item = Reply>, gate: &Arc<Semaphore>) -> Arc<Self> {
+        let turns = turns.into_iter().collect();
         Arc::new(Self { turns, gate: Some(Arc::clone(gate)), ..Self::default() })
     }
 
@@ -50,15 +42,52 @@ impl Model for Script {
         if let Some(gate) = &self.gate {
             gate.acquire().await.expect("the gate is never closed").forget();
         }
-        let replied = request
-            .messages
-            .iter()
-            .rev()
-            .take_while(|message| !matches!(message, Message::User { .. }))
-            .filter(|message| matches!(message, Message::Assistant(_)))
-            .count();
-        self.turns.get(replied).or(self.turns.last()).expect("a script has a turn").clone()
+        Ok(self.turns.get(replied(request)).or(self.turns.last()).expect("a script has a turn").clone())
     }
+}
+
+type Speak = dyn Fn(&Request) -> Result<Reply, ModelError> + Send + Sync;
+
+/// A model that a closure speaks for; remembers what it was asked.
+pub(crate) struct Speaker {
+    speak: Box<Speak>,
+    requests: Mutex<Vec<Request>>,
+}
+
+impl Speaker {
+    pub(crate) fn new(
+        speak: impl Fn(&Request) -> Result<Reply, ModelError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { speak: Box::new(speak), requests: Mutex::default() })
+    }
+
+    /// The requests so far, oldest first.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().expect("no test panics in here").clone()
+    }
+}
+
+#[async_trait::async_trait]
+impl Model for Speaker {
+    async fn reply(&self, request: &Request) -> Result<Reply, ModelError> {
+        self.requests.lock().expect("no test panics in here").push(request.clone());
+        (self.speak)(request)
+    }
+}
+
+/// How many replies the model has given since the last user's message.
+pub(crate) fn replied(request: &Request) -> usize {
+    let since = request.messages.iter().rev().take_while(|message| !matches!(message, Message::User { .. }));
+    since.filter(|message| matches!(message, Message::Assistant(_))).count()
+}
+
+/// The last user's message.
+pub(crate) fn asked(request: &Request) -> String {
+    let text = |message: &Message| match message {
+        Message::User { text, .. } => Some(text.clone()),
+        Message::Assistant(_) | Message::Tool { .. } => None,
+    };
+    request.messages.iter().rev().find_map(text).expect("a user's message")
 }
 
 /// A reply with one call.

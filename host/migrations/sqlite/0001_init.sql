@@ -40,16 +40,30 @@ create table runs (
     org_id text not null,
     user_id text not null,
     agent_id text not null,
+    -- 0 for an agent of the configuration file.
+    agent_version integer not null,
     model text not null,
+    -- Its place among the runs that its organisation created that day, from 1.
+    day_ordinal integer not null,
     status text not null,
     -- The number of its events: what a compare-and-set compares.
     version integer not null,
     attempt integer not null,
+    -- Started in the background: it needs a worker. Otherwise its caller waits, and it only needs its turn
+    -- in its session.
+    background integer not null,
+    -- Most background runs of its agent at once, where the agent says.
+    max_concurrent integer,
     input text not null,
     output text not null,
     error_type text,
     error_message text,
     model_calls integer not null,
+    -- Calls that have started, and calls that ended in an error.
+    tool_calls integer not null,
+    failed_calls integer not null,
+    -- Millionths of the price table's currency; null = not known.
+    cost_micros integer,
     input_tokens integer,
     output_tokens integer,
     reasoning_tokens integer,
@@ -66,7 +80,10 @@ create index runs_by_user on runs (org_id, user_id, created_at, id);
 create index runs_by_agent on runs (org_id, agent_id, created_at, id);
 create index runs_by_status on runs (org_id, status, created_at, id);
 create index runs_running on runs (created_at, id) where status = 'RUNNING';
-create index runs_queued on runs (created_at, id) where status = 'QUEUED';
+create index runs_queued on runs (background, org_id, created_at, id) where status = 'QUEUED';
+create index runs_at_work on runs (agent_id, model, org_id) where status = 'RUNNING' and background = 1;
+-- The first of a session is at work or paused, or next; the others wait for it.
+create index runs_unfinished on runs (session_id, turn) where status in ('QUEUED', 'RUNNING', 'PAUSED');
 
 create table run_events (
     run_id text not null references runs (id) on delete cascade,
@@ -102,7 +119,9 @@ create table approvals (
     comment text,
     created_at integer not null,
     resolved_at integer,
-    expires_at integer not null
+    expires_at integer not null,
+    -- When webhooks were told that it will expire soon.
+    warned_at integer
 ) strict;
 
 create index approvals_by_run on approvals (run_id);
@@ -146,22 +165,77 @@ create table kv (
     primary key (plugin, org_id, scope, scope_id, key)
 ) strict;
 
--- slice A
 
--- slice B
+-- A session's values go with it.
+create index kv_spaces_by_scope on kv_spaces (scope_id);
 
--- slice C
 
--- slice D
+-- Agents that were made over HTTP. A run holds its agent as it was when the run began.
+create table agents (
+    org_id text not null,
+    id text not null,
+    -- From 1; each change is the next.
+    version integer not null,
+    -- JSON.
+    body text not null,
+    created_at integer not null,
+    updated_at integer not null,
+    -- It takes no runs any more, but can be restored.
+    deleted_at integer,
+    primary key (org_id, id)
+) strict;
 
--- One row for each event and endpoint that wants it, written with the event. Without a reference to the run:
--- what happened is told even after its session was deleted.
+-- Who did what to which object. Refers to nothing: it stays when its objects go.
+create table audit_log (
+    id integer primary key autoincrement,
+    at integer not null,
+    -- Whose object it is.
+    org_id text not null,
+    user_id text not null,
+    -- Null for the bootstrap token, the command line and the system itself.
+    key_id text,
+    action text not null,
+    object_type text not null,
+    object_id text not null,
+    -- JSON.
+    details text not null
+) strict;
+
+create index audit_log_by_org on audit_log (org_id, id);
+create index audit_log_by_object on audit_log (org_id, object_type, object_id, id);
+
+create trigger audit_log_keeps_its_rows before update on audit_log
+begin
+    select raise(abort, 'the audit log is append-only');
+end;
+
+create trigger audit_log_loses_no_rows before delete on audit_log
+begin
+    select raise(abort, 'the audit log is append-only');
+end;
+
+-- What an organisation used on a day (UTC): runs on the day they were created, the rest on the day it was
+-- used. Not summed from `runs`: who deletes a session gets no budget back.
+create table org_usage (
+    org_id text not null,
+    -- Days since 1970-01-01.
+    day integer not null,
+    runs integer not null,
+    input_tokens integer not null,
+    output_tokens integer not null,
+    cost_micros integer not null,
+    primary key (org_id, day)
+) strict;
+
+-- What webhooks are to be told: one row for each event and endpoint that wants it, written with the event.
+-- Refers to nothing: who deletes a session does not take back what it told.
 create table webhook_outbox (
     event_id text not null,
     endpoint text not null,
     type text not null,
     run_id text not null,
     org_id text not null,
+    -- JSON, as it is signed.
     body text not null,
     -- PENDING, DELIVERED or DEAD.
     state text not null,
@@ -169,8 +243,10 @@ create table webhook_outbox (
     attempts integer not null,
     -- Since it was written or redelivered: its place in the back-off.
     failures integer not null,
+    -- Null unless it is pending.
     next_attempt_at integer,
     created_at integer not null,
+    -- Null while it is pending.
     settled_at integer,
     primary key (event_id, endpoint)
 ) strict;
@@ -179,13 +255,15 @@ create index webhook_outbox_due on webhook_outbox (endpoint, next_attempt_at) wh
 create index webhook_outbox_waiting on webhook_outbox (created_at, endpoint) where state = 'PENDING';
 create index webhook_outbox_settled on webhook_outbox (settled_at) where settled_at is not null;
 
+-- Each attempt to deliver one.
 create table webhook_deliveries (
     event_id text not null,
     endpoint text not null,
+    -- From 1.
     attempt integer not null,
-    -- Of HTTP; null where there was no answer.
+    -- Of the answer; null = there was none.
     status integer,
-    -- A word; null where the answer was a success.
+    -- A word; null = delivered.
     error text,
     duration_ms integer not null,
     at integer not null,
@@ -194,9 +272,3 @@ create table webhook_deliveries (
 ) strict;
 
 create index webhook_deliveries_by_age on webhook_deliveries (at, event_id);
-
--- Which approvals were announced to be expiring: each is once.
-create table webhook_announcements (
-    approval_id text not null primary key references approvals (id) on delete cascade,
-    at integer not null
-) strict;

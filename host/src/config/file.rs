@@ -4,17 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use url::Url;
 
-use super::webhooks::WebhookTable;
-use crate::agent::{Agent, ApprovalRule, ModelName, Options, Policy, ToolPattern};
-use crate::http::{HttpLimits, MediaLimits};
-use crate::id::AgentId;
+use super::limits::{self, BudgetsTable, PriceTable, RateLimitTable};
+use super::webhooks::{WebhookTable, WebhooksTable};
+use crate::agent::{Agent, AgentParts, ApprovalTerms, BudgetParts, ModelName, ToolPattern};
+use crate::budget::Budgets;
+use crate::http::{HttpLimits, MediaLimits, RateLimit};
 use crate::plugin::PluginSettings;
+use crate::runner::QueueSettings;
 use crate::schema::Schema;
 
 /// A checked configuration file.
@@ -25,11 +26,13 @@ pub(super) struct File {
     pub(super) compile_cache: Option<PathBuf>,
     pub(super) shutdown_grace_ms: u64,
     pub(super) http: HttpLimits,
+    pub(super) background: QueueSettings,
     pub(super) providers: BTreeMap<String, ProviderTable>,
     pub(super) agents: Vec<Agent>,
     pub(super) plugins: BTreeMap<String, PluginSettings>,
-    pub(super) webhooks: Vec<WebhookTable>,
-    pub(super) approval_expiring_ms: Option<u64>,
+    pub(super) rate_limit: Option<RateLimit>,
+    pub(super) budgets: Budgets,
+    pub(super) webhooks: WebhooksTable,
 }
 
 #[derive(Deserialize)]
@@ -44,14 +47,27 @@ struct FileTable {
     #[serde(default)]
     http: HttpTable,
     #[serde(default)]
+    background: BackgroundTable,
+    #[serde(default)]
     providers: BTreeMap<String, ProviderTable>,
     #[serde(default)]
     agents: Vec<toml::Spanned<AgentTable>>,
     #[serde(default)]
     plugins: BTreeMap<String, PluginSettings>,
+    /// By the model's name.
+    #[serde(default)]
+    prices: BTreeMap<String, PriceTable>,
+    #[serde(default)]
+    budgets: BudgetsTable,
+    rate_limit: Option<RateLimitTable>,
     #[serde(default)]
     webhooks: Vec<WebhookTable>,
-    approval_expiring_ms: Option<u64>,
+    #[serde(default = "default_warning")]
+    approval_warning_ms: u64,
+}
+
+fn default_warning() -> u64 {
+    3_600_000
 }
 
 fn default_grace() -> u64 {
@@ -65,6 +81,15 @@ struct HttpTable {
     max_media_bytes: Option<usize>,
     #[serde(default)]
     allow_private_media: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackgroundTable {
+    workers: Option<u32>,
+    per_agent: Option<u32>,
+    per_model: Option<u32>,
+    max_queued: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -90,7 +115,8 @@ struct AgentTable {
     #[serde(default)]
     tools: Vec<ToolPattern>,
     #[serde(default)]
-    approval: BTreeMap<String, Policy>,
+    approval: BTreeMap<String, ApprovalTerms>,
+    self_approval: Option<bool>,
     vision: Option<bool>,
     temperature: Option<f64>,
     top_p: Option<f64>,
@@ -98,6 +124,9 @@ struct AgentTable {
     max_steps: Option<u32>,
     timeout_ms: Option<u64>,
     approval_expiry_ms: Option<u64>,
+    budget: Option<BudgetParts>,
+    history_tokens: Option<u32>,
+    max_concurrent: Option<u32>,
     response_schema: Option<serde_json::Value>,
 }
 
@@ -108,7 +137,7 @@ impl File {
             toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         let mut agents: Vec<Agent> = Vec::new();
         for spanned in table.agents {
-            let line = text.get(..spanned.span().start).unwrap_or_default().lines().count().max(1);
+            let line = text.get(..spanned.span().start).unwrap_or_default().matches('\n').count() + 1;
             let agent =
                 checked_agent(spanned.into_inner()).map_err(|message| format!("line {line}: {message}"))?;
             if agents.iter().any(|other| other.id == agent.id) {
@@ -118,6 +147,10 @@ impl File {
         }
         for id in table.plugins.keys() {
             crate::tool::check_name_part(id).map_err(|error| format!("[plugins.{id}]: {error}"))?;
+        }
+        if !(1_000..=86_400_000).contains(&table.approval_warning_ms) {
+            let found = table.approval_warning_ms;
+            return Err(format!("approval_warning_ms must be from 1000 to 86400000, not {found}"));
         }
         let default = HttpLimits::default();
         let media = MediaLimits {
@@ -131,54 +164,65 @@ impl File {
             compile_cache: table.compile_cache,
             shutdown_grace_ms: table.shutdown_grace_ms,
             http: HttpLimits { body_bytes: table.http.max_body_bytes.unwrap_or(default.body_bytes), media },
+            background: table.background.into_settings()?,
             providers: table.providers,
             agents,
             plugins: table.plugins,
-            webhooks: table.webhooks,
-            approval_expiring_ms: table.approval_expiring_ms,
+            rate_limit: table.rate_limit.map(RateLimit::from),
+            budgets: limits::budgets(table.prices, table.budgets)?,
+            webhooks: WebhooksTable {
+                endpoints: table.webhooks,
+                approval_warning_ms: table.approval_warning_ms,
+            },
+        })
+    }
+}
+
+impl BackgroundTable {
+    fn into_settings(self) -> Result<QueueSettings, String> {
+        let default = QueueSettings::default();
+        let setting = |name, value: Option<u32>, default, most| match value {
+            Some(value) if !(1..=most).contains(&value) => {
+                Err(format!("[background] {name} must be from 1 to {most}, not {value}"))
+            }
+            value => Ok(value.unwrap_or(default)),
+        };
+        Ok(QueueSettings {
+            workers: setting("workers", self.workers, default.workers, 10_000)?,
+            per_agent: setting("per_agent", self.per_agent, default.per_agent, 10_000)?,
+            per_model: setting("per_model", self.per_model, default.per_model, 10_000)?,
+            max_queued: setting("max_queued", self.max_queued, default.max_queued, 1_000_000)?,
         })
     }
 }
 
 impl AgentTable {
     fn into_agent(self) -> Result<Agent, String> {
-        let id_is_legal = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        if self.id.is_empty() || self.id.len() > 128 || !self.id.bytes().all(id_is_legal) {
-            return Err("an agent's id has 1 to 128 letters, digits, `-`, `_` and `.`".to_owned());
-        }
-        let approval = self
-            .approval
-            .into_iter()
-            .map(|(tools, policy)| Ok(ApprovalRule { tools: tools.parse()?, policy }))
-            .collect::<Result<Vec<_>, crate::agent::ToolPatternError>>()
-            .map_err(|error| format!("approval of agent `{}`: {error}", self.id))?;
-        let default = Options::default();
-        let options = Options {
-            temperature: within(&self.id, "temperature", self.temperature, 0.0..=2.0)?,
-            top_p: within(&self.id, "top_p", self.top_p, f64::MIN_POSITIVE..=1.0)?,
-            max_tokens: within(&self.id, "max_tokens", self.max_tokens, 1..=10_000_000)?,
-            max_steps: within(&self.id, "max_steps", self.max_steps, 1..=100)?.unwrap_or(default.max_steps),
-            timeout_ms: within(&self.id, "timeout_ms", self.timeout_ms, 1..=86_400_000)?
-                .unwrap_or(default.timeout_ms),
-            approval_expiry_ms: within(
-                &self.id,
-                "approval_expiry_ms",
-                self.approval_expiry_ms,
-                1..=31_536_000_000,
-            )?
-            .unwrap_or(default.approval_expiry_ms),
-            response_schema: None,
-        };
-        Ok(Agent {
-            name: self.name.unwrap_or_else(|| self.id.clone()),
-            id: AgentId::from(self.id),
+        let id = self.id.clone();
+        let parts = AgentParts {
+            id: self.id,
+            name: self.name,
             description: self.description,
             model: self.model,
             instructions: self.instructions,
             tools: self.tools,
-            approval,
+            approval: self.approval,
+            self_approval: self.self_approval,
             vision: self.vision,
-            options,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            max_tokens: self.max_tokens,
+            max_steps: self.max_steps,
+            timeout_ms: self.timeout_ms,
+            approval_expiry_ms: self.approval_expiry_ms,
+            history_tokens: self.history_tokens,
+            max_concurrent: self.max_concurrent,
+            budget: self.budget,
+        };
+        parts.check().map_err(|flaws| {
+            let flaws =
+                flaws.into_iter().map(|flaw| format!("{} of agent `{id}` {}", flaw.field, flaw.message));
+            flaws.collect::<Vec<_>>().join("; ")
         })
     }
 }
@@ -204,17 +248,37 @@ fn response_schema(agent: &str, given: serde_json::Value) -> Result<serde_json::
     Ok(schema)
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(
-    agent: &str,
-    field: &str,
-    value: Option<T>,
-    allowed: RangeInclusive<T>,
-) -> Result<Option<T>, String> {
-    match value {
-        Some(value) if !allowed.contains(&value) => {
-            let (least, most) = (allowed.start(), allowed.end());
-            Err(format!("{field} of agent `{agent}` must be from {least} to {most}, not {value}"))
+#[cfg(test)]
+mod tests {
+    use super::File;
+
+    fn error(text: &str) -> String {
+        File::parse(text).err().expect("it is not valid")
+    }
+
+    #[test]
+    fn a_mistake_is_reported_with_its_line_and_what_is_allowed() {
+        let agent = "listen = \"127.0.0.1:1\"\n\n[[agents]]\nid = \"a\"\nmodel = \"demo\"\n";
+        assert!(File::parse(agent).is_ok());
+        let table = [
+            ("max_steps = 1000", "line 3: max_steps of agent `a` must be from 1 to 100, not 1000"),
+            ("top_p = 0.0", "line 3: top_p of agent `a` must be above 0 and at most 1"),
+            ("tolls = []", "line 6, column 1"),
+            ("tolls = []", "unknown field `tolls`, expected one of `id`, `name`"),
+            ("tools = [\"x\"]", "`x` names no tools: write plugin.tool, plugin.* or *"),
+            ("approval = { \"a.b\" = \"maybe\" }", "expected one of `allow`, `ask`, `deny`"),
+            (
+                "approval = { \"ab\" = \"ask\" }",
+                "approval of agent `a` must be by tools: `ab` names no tools",
+            ),
+            ("[[agents]]\nid = \"a\"\nmodel = \"demo\"", "line 6: there is another agent with the id `a`"),
+            ("[[agents]]\nid = \"b\"\nmodel = \"gpt\"", "write provider::model"),
+            ("[plugins.A__b]", "[plugins.A__b]: `A__b` is not a legal name"),
+            ("[plugins.a.limits]\nmemory = 1", "unknown field `memory`, expected one of `memory_bytes`"),
+        ];
+        for (line, expected) in table {
+            let found = error(&format!("{agent}{line}\n"));
+            assert!(found.contains(expected), "{line}: {found}");
         }
-        value => Ok(value),
     }
 }

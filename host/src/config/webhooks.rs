@@ -29,31 +29,29 @@ fn every_event() -> Vec<String> {
     vec!["*".to_owned()]
 }
 
-/// Most milliseconds before its expiry that an approval can be announced to be expiring: 30 days.
-const MOST_EXPIRING_MS: u64 = 30 * 86_400_000;
+/// Everything that the file says about webhooks, without the secrets.
+pub(super) struct WebhooksTable {
+    pub(super) endpoints: Vec<WebhookTable>,
+    pub(super) approval_warning_ms: u64,
+}
 
-/// `variable` reads the environment.
-pub(super) fn webhooks(
-    tables: Vec<WebhookTable>,
-    approval_expiring_ms: Option<u64>,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<Webhooks, String> {
-    let mut endpoints: Vec<Endpoint> = Vec::new();
-    for table in tables {
-        let id = table.id.clone();
-        if endpoints.iter().any(|other| other.id == id) {
-            return Err(format!("there is another webhook with the id `{id}`"));
+impl WebhooksTable {
+    /// `variable` reads the environment.
+    pub(super) fn check(self, variable: impl Fn(&str) -> Option<String>) -> Result<Webhooks, String> {
+        let mut endpoints: Vec<Endpoint> = Vec::with_capacity(self.endpoints.len());
+        for table in self.endpoints {
+            let id = table.id.clone();
+            if endpoints.iter().any(|other| other.id == id) {
+                return Err(format!("there is another webhook with the id `{id}`"));
+            }
+            endpoints.push(table.checked(&variable).map_err(|error| format!("webhook `{id}`: {error}"))?);
         }
-        endpoints.push(table.checked(&variable).map_err(|error| format!("webhook `{id}`: {error}"))?);
+        Ok(Webhooks { endpoints, approval_warning: Duration::from_millis(self.approval_warning_ms) })
     }
-    if approval_expiring_ms.is_some_and(|ms| !(1..=MOST_EXPIRING_MS).contains(&ms)) {
-        return Err(format!("approval_expiring_ms must be from 1 to {MOST_EXPIRING_MS}"));
-    }
-    Ok(Webhooks { endpoints, expiring_before: approval_expiring_ms.map(Duration::from_millis) })
 }
 
 impl WebhookTable {
-    fn checked(self, variable: impl Fn(&str) -> Option<String>) -> Result<Endpoint, String> {
+    fn checked(self, variable: &impl Fn(&str) -> Option<String>) -> Result<Endpoint, String> {
         let text = variable(&self.secret_env).ok_or_else(|| {
             format!("the environment variable {} that secret_env names is not set", self.secret_env)
         })?;
@@ -92,7 +90,7 @@ mod tests {
             "WEAK" => Some("whsec_eA==".to_owned()),
             _ => None,
         };
-        webhooks(vec![table], None, variable)
+        WebhooksTable { endpoints: vec![table], approval_warning_ms: 1 }.check(variable)
     }
 
     fn error(table: &str) -> String {

@@ -1,4 +1,4 @@
-//! The agents, read-only: they are declared in the configuration file.
+//! The agents that a caller can run: those of the configuration file, and those of their organisation.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
+use super::agent_book::BookEntry;
 use super::extract::{Caller, QueryParams};
 use super::problem::{Problem, ProblemDocument};
-use crate::agent::Agent;
 use crate::id::AgentId;
 use crate::key::{Principal, Role};
 
@@ -22,14 +22,17 @@ use crate::key::{Principal, Role};
     responses(
         (status = 200, description = "The agents, by id", body = Vec<AgentView>),
         (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn list(
     State(app): State<App>,
     Caller(principal): Caller,
-    QueryParams(_query): QueryParams<ListQuery>,
-) -> Json<Vec<AgentView>> {
-    Json(app.agents.values().map(|agent| AgentView::of(agent, &principal)).collect())
+    QueryParams(query): QueryParams<ListQuery>,
+) -> Result<Json<Vec<AgentView>>, Problem> {
+    let all = app.agents.all(&principal.owner.org).await?;
+    let shown = all.into_iter().filter(|entry| query.include_inactive || entry.is_active());
+    Ok(Json(shown.map(|entry| AgentView::of(entry, &principal)).collect()))
 }
 
 /// One agent.
@@ -42,6 +45,7 @@ pub(super) async fn list(
     responses(
         (status = 200, description = "The agent", body = AgentView),
         (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
         (status = 404, description = "No such agent", body = ProblemDocument),
     )
 )]
@@ -50,18 +54,19 @@ pub(super) async fn get(
     Caller(principal): Caller,
     Path(id): Path<String>,
 ) -> Result<Json<AgentView>, Problem> {
-    let agent = app.agents.get(&AgentId::from(id)).ok_or_else(|| Problem::no_such("agent"))?;
-    Ok(Json(AgentView::of(agent, &principal)))
+    let found = app.agents.find(&principal.owner.org, &AgentId::from(id)).await?;
+    let active = found.filter(BookEntry::is_active).ok_or_else(|| Problem::no_such("agent"))?;
+    Ok(Json(AgentView::of(active, &principal)))
 }
 
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Also agents that take no runs. Agents of the configuration file are always active.
-    #[serde(default, rename = "includeInactive")]
-    #[param(rename = "includeInactive", required = false)]
-    _include_inactive: bool,
+    /// Also deleted agents, which take no runs. Agents of the configuration file are always active.
+    #[serde(default)]
+    #[param(required = false)]
+    include_inactive: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -85,18 +90,20 @@ pub(super) struct AgentView {
 }
 
 impl AgentView {
-    fn of(agent: &Agent, principal: &Principal) -> Self {
+    fn of(entry: BookEntry, principal: &Principal) -> Self {
+        let active = entry.is_active();
+        let agent = entry.agent;
         Self {
             id: agent.id.to_string(),
             agent_id: agent.id.to_string(),
-            name: agent.name.clone(),
-            description: agent.description.clone(),
+            name: agent.name,
+            description: agent.description,
             model: agent.model.to_string(),
             tools: agent.tools.iter().map(ToString::to_string).collect(),
-            active: true,
+            active,
             is_team: false,
             is_team_alias: false,
-            instructions: (principal.role >= Role::Admin).then(|| agent.instructions.clone()),
+            instructions: (principal.role >= Role::Admin).then_some(agent.instructions),
         }
     }
 }

@@ -9,8 +9,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::App;
+use super::agent_book::BookEntry;
 use super::extract::Caller;
-use super::problem::ProblemDocument;
+use super::problem::{Problem, ProblemDocument};
 use crate::agent::{DEMO, ModelName};
 use crate::plugin::{Grants, Limits};
 use crate::registry::FailedPlugin;
@@ -24,6 +25,7 @@ use crate::registry::FailedPlugin;
     responses(
         (status = 200, description = "The tools, by name", body = Vec<ToolView>),
         (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn tools(State(app): State<App>, _caller: Caller) -> Json<Vec<ToolView>> {
@@ -65,6 +67,7 @@ pub(super) struct ToolView {
     responses(
         (status = 200, description = "The plugins, by id", body = Vec<PluginView>),
         (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn plugins(State(app): State<App>, _caller: Caller) -> Json<Vec<PluginView>> {
@@ -122,9 +125,15 @@ pub(super) struct PluginView {
     responses(
         (status = 200, description = "The models, by id", body = Vec<ModelView>),
         (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
-pub(super) async fn models(State(app): State<App>, _caller: Caller) -> Json<Vec<ModelView>> {
+pub(super) async fn models(
+    State(app): State<App>,
+    Caller(principal): Caller,
+) -> Result<Json<Vec<ModelView>>, Problem> {
+    let agents = app.agents.all(&principal.owner.org).await?;
+    let active = agents.into_iter().filter(BookEntry::is_active);
     let ready: BTreeMap<String, bool> = app
         .models
         .list()
@@ -133,7 +142,7 @@ pub(super) async fn models(State(app): State<App>, _caller: Caller) -> Json<Vec<
         .collect();
     let demo = ModelName { provider: DEMO.to_owned(), model: String::new() };
     let mut views: BTreeMap<String, ModelView> = BTreeMap::new();
-    let named = app.agents.values().map(|agent| (agent.model.clone(), agent.vision));
+    let named = active.map(|entry| (entry.agent.model, entry.agent.vision));
     for (name, vision) in named.chain([(demo, None)]) {
         let view = ModelView {
             id: name.to_string(),
@@ -144,7 +153,7 @@ pub(super) async fn models(State(app): State<App>, _caller: Caller) -> Json<Vec<
         };
         views.insert(view.id.clone(), view);
     }
-    Json(views.into_values().collect())
+    Ok(Json(views.into_values().collect()))
 }
 
 #[derive(Serialize, ToSchema)]

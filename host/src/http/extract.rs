@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::App;
 use super::problem::{Kind, Problem};
-use crate::key::{Principal, Token};
+use crate::key::{Principal, Role, Token};
 use crate::store::KeyClaim;
 use crate::tool::hex;
 
@@ -34,12 +34,23 @@ impl FromRequestParts<App> for Caller {
         // Comparing hashes tells nothing about how much of a guess was right.
         let hash = Token::hash(token);
         if app.admin_token_hash.as_deref() == Some(hash.as_str()) {
+            app.rate.take(None).map_err(Problem::too_many_requests)?;
             return Ok(Self(Principal::bootstrap()));
         }
-        match app.store.key(&hash).await? {
-            Some(key) => Ok(Self(key.into())),
-            None => Err(Problem::new(Kind::Unauthorized, "The token is unknown or was revoked.")),
+        let Some(key) = app.store.key(&hash).await? else {
+            return Err(Problem::new(Kind::Unauthorized, "The token is unknown or was revoked."));
+        };
+        app.rate.take(Some(&key.id)).map_err(Problem::too_many_requests)?;
+        Ok(Self(key.into()))
+    }
+}
+
+impl Principal {
+    pub(crate) fn check_admin(&self) -> Result<(), Problem> {
+        if self.role >= Role::Admin {
+            return Ok(());
         }
+        Err(Problem::new(Kind::Forbidden, "This needs a key with the role admin."))
     }
 }
 
@@ -81,7 +92,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Problem::new(Kind::MalformedBody, "The body must be a JSON object."));
     }
     serde_path_to_error::deserialize(json).map_err(|error| {
-        let message = error.inner().to_string();
+        // serde names numbers by Rust's types.
+        let message = error.inner().to_string().replace("expected f64", "expected a number");
+        let message = message.replace("expected i64", "expected an integer");
         // A missing field is reported at its parent; its name is in the message.
         let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
         let parent = error.path().to_string();

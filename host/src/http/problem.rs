@@ -11,9 +11,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use crate::id::RunId;
 use crate::runner::{DecideError, StartError};
 use crate::store::StoreError;
 use crate::tool::Question;
+
+/// When to try again after the queue was full.
+const QUEUE_RETRY_AFTER_S: u64 = 5;
 
 /// An error response.
 #[derive(Clone, Debug)]
@@ -38,7 +42,14 @@ pub(crate) enum Kind {
     RunNotPaused,
     ApprovalExpired,
     IdempotencyKeyReuse,
+    SessionBusy,
+    SessionPaused,
+    RateLimitExceeded,
     PayloadTooLarge,
+    AgentExists,
+    AgentInUse,
+    AgentDeleted,
+    AgentReadOnly,
     UnsupportedMediaType,
     ServiceUnavailable,
     Internal,
@@ -72,6 +83,15 @@ impl Kind {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The idempotency key belongs to another request",
             ),
+            Self::SessionBusy => {
+                ("session-busy", StatusCode::CONFLICT, "Another run of the session is under way")
+            }
+            Self::SessionPaused => {
+                ("session-paused", StatusCode::CONFLICT, "A run of the session waits for a decision")
+            }
+            Self::RateLimitExceeded => {
+                ("rate-limit-exceeded", StatusCode::TOO_MANY_REQUESTS, "Too many requests")
+            }
             Self::PayloadTooLarge => {
                 ("payload-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The request body is too large")
             }
@@ -80,6 +100,12 @@ impl Kind {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "The request body is of the wrong media type",
             ),
+            Self::AgentExists => ("agent-exists", StatusCode::CONFLICT, "There is an agent of this id"),
+            Self::AgentInUse => ("agent-in-use", StatusCode::CONFLICT, "The agent has runs under way"),
+            Self::AgentDeleted => ("agent-deleted", StatusCode::CONFLICT, "The agent was deleted"),
+            Self::AgentReadOnly => {
+                ("agent-read-only", StatusCode::CONFLICT, "The agent cannot be changed over HTTP")
+            }
             Self::ServiceUnavailable => {
                 ("service-unavailable", StatusCode::SERVICE_UNAVAILABLE, "The server takes no new work now")
             }
@@ -128,6 +154,8 @@ pub(crate) struct ProblemDocument {
     invalid_params: Option<Vec<InvalidParam>>,
     /// The run's status, of `run-not-paused`.
     current_status: Option<String>,
+    /// Which run is in the way, of `session-busy` and `session-paused`.
+    run_id: Option<String>,
 }
 
 impl Problem {
@@ -156,6 +184,24 @@ impl Problem {
         problem
     }
 
+    /// One key's share is used up; there is more after this many seconds.
+    pub(crate) fn too_many_requests(seconds: u64) -> Self {
+        let detail = format!("This key has made too many requests. Try again in {seconds} s.");
+        Self::rate_limited(detail, seconds)
+    }
+
+    /// The caller may try again after so many seconds.
+    pub(crate) fn rate_limited(detail: impl Into<String>, retry_after_s: u64) -> Self {
+        let mut problem = Self::new(Kind::RateLimitExceeded, detail);
+        problem.retry_after_s = Some(retry_after_s);
+        problem
+    }
+
+    /// `run` is in the way.
+    pub(crate) fn session_busy(run: &RunId, detail: impl Into<String>) -> Self {
+        Self::new(Kind::SessionBusy, detail).with("runId", json!(run))
+    }
+
     /// The cause goes to the log; the caller learns nothing but the request's id.
     pub(crate) fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = cause, "a request failed");
@@ -163,6 +209,21 @@ impl Problem {
             Kind::Internal,
             "Something went wrong in the server. Its log has the reason, under this requestId.",
         )
+    }
+
+    /// What it says, without what only the request knows.
+    pub(crate) fn document(&self) -> Value {
+        let (kind, status, title) = self.kind.parts();
+        let mut document = json!({
+            "type": format!("urn:problem-type:{kind}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(fields) = document.as_object_mut() {
+            fields.extend(self.extra.clone());
+        }
+        document
     }
 
     fn with(mut self, field: &str, value: Value) -> Self {
@@ -187,19 +248,12 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let instance = request.uri().path().to_owned();
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let mut response = next.run(request).await;
-    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
-    let (kind, status, title) = problem.kind.parts();
-    let mut document = json!({
-        "type": format!("urn:problem-type:{kind}"),
-        "title": title,
-        "status": status.as_u16(),
-        "detail": problem.detail,
-        "instance": instance,
-        "requestId": id,
-    });
-    if let Some(fields) = document.as_object_mut() {
-        fields.extend(problem.extra);
-    }
+    let problem = response.extensions_mut().remove::<Problem>();
+    let Some(problem) = problem.or_else(|| of_the_framework(&response)) else { return response };
+    let status = problem.kind.parts().1;
+    let mut document = problem.document();
+    document["instance"] = json!(instance);
+    document["requestId"] = json!(id);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.remove(header::CONTENT_LENGTH);
@@ -213,6 +267,17 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     response
 }
 
+/// What axum itself refuses, it refuses in plain text.
+fn of_the_framework(response: &Response) -> Option<Problem> {
+    let is_text = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/"));
+    let detail = "The path cannot be read: percent-encode it as UTF-8.";
+    (is_text && response.status() == StatusCode::BAD_REQUEST)
+        .then(|| Problem::new(Kind::InvalidRequest, detail))
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self::internal(&error)
@@ -224,6 +289,24 @@ impl From<StartError> for Problem {
         match error {
             StartError::Draining => Self::draining(),
             StartError::ForeignSession => Self::no_such("session"),
+            StartError::SessionBusy(run) => {
+                let detail = format!(
+                    "Run {run} of this session is under way. Wait for it, or leave onBusy=reject out."
+                );
+                Self::session_busy(&run, detail)
+            }
+            StartError::SessionPaused(run) => {
+                let detail = format!(
+                    "Run {run} of this session waits for a decision. Decide or cancel it first, or cancel it with \
+                     onPaused=supersede."
+                );
+                Self::new(Kind::SessionPaused, detail).with("runId", json!(run))
+            }
+            StartError::QueueFull => {
+                let detail = "The queue is full. Try again when some of its runs have started.";
+                Self::rate_limited(detail, QUEUE_RETRY_AFTER_S)
+            }
+            StartError::AgentDeleted => Self::no_such("agent"),
             StartError::KeyReused => Self::key_reused(),
             StartError::Store(error) => error.into(),
         }
@@ -246,6 +329,9 @@ impl From<DecideError> for Problem {
                 "action",
                 "must be RETRY, RESULT (with output) or FAIL: the call was under way when the server stopped",
             ),
+            DecideError::SelfApproval => {
+                Self::new(Kind::Forbidden, "Somebody else has to let this call run: it is your own run's.")
+            }
             DecideError::VotedOtherwise => {
                 let detail = "You have voted otherwise on this call, and a vote stays as it is.";
                 Self::new(Kind::RunNotPaused, detail).with("currentStatus", json!("PAUSED"))

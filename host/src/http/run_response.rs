@@ -1,11 +1,19 @@
 //! A run as callers see it.
 
+mod summary;
+
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::budget::units;
 use crate::run::{CallRecord, CallState, Run, RunStatus};
+use crate::session::Tokens;
 use crate::tool::{PendingApproval, Question};
+
+const QUEUED: &str =
+    "The run waits for a free worker, or for the run before it in its session. It starts by itself.";
+const CANCELLED: &str = "The run was cancelled.";
 
 /// What a run came to.
 #[derive(Serialize, ToSchema)]
@@ -16,25 +24,27 @@ pub(super) struct RunResponse {
     /// For the next turn.
     session_id: String,
     /// `COMPLETED`, `FAILED`, `PAUSED`, `CANCELLED`; `QUEUED` or `RUNNING` when read while under way.
-    status: &'static str,
+    status: String,
     /// The final answer in Markdown; empty unless COMPLETED.
     content: String,
     metadata: Metadata,
-    /// The calls in order; a pending one is listed once it has been decided.
+    /// The calls in order; a pending one is listed once it has been decided. Lists leave this empty: read the run.
     tools: Vec<ToolExecution>,
-    /// What the model thought before each reply.
+    /// What the model thought before each reply. Lists leave this empty.
     reasoning_steps: Vec<String>,
     metrics: Metrics,
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Metadata {
-    model: String,
-    usage: TokenUsage,
-    /// A sentence for people, when PAUSED, FAILED or CANCELLED.
+pub(super) struct Metadata {
+    pub(super) model: String,
+    /// The agent's version that the run started with; 0 = of the configuration file.
+    pub(super) agent_version: u32,
+    pub(super) usage: TokenUsage,
+    /// A sentence for people, when QUEUED, PAUSED, FAILED or CANCELLED.
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
+    pub(super) message: Option<String>,
     /// The first of `requiredActions`.
     #[serde(skip_serializing_if = "Option::is_none")]
     required_action: Option<RequiredAction>,
@@ -47,20 +57,21 @@ struct Metadata {
     structured: Option<serde_json::Value>,
     /// Next questions, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    followups: Option<Vec<String>>,
+    pub(super) followups: Option<Vec<String>>,
     /// `followups` as JSON text.
     #[serde(skip_serializing_if = "Option::is_none")]
-    follow_up_suggestions: Option<String>,
+    pub(super) follow_up_suggestions: Option<String>,
 }
 
 /// Tokens as the provider counts them; null = not reported.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the API's names")]
-struct TokenUsage {
+pub(super) struct TokenUsage {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     total_tokens: Option<u64>,
+    /// By the configuration file's prices, in their currency; null = not known.
+    cost: Option<f64>,
 }
 
 /// Something a human has to decide.
@@ -81,6 +92,12 @@ struct RequiredAction {
     expires_at: String,
     run_id: String,
     session_id: String,
+    /// How many people must approve, where it takes more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approvals_needed: Option<u32>,
+    /// How many have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approvals_given: Option<usize>,
 }
 
 /// One tool call.
@@ -102,19 +119,19 @@ struct ToolExecution {
 /// Figures; null = unknown.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Metrics {
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    reasoning_tokens: Option<u64>,
-    llm_call_count: u32,
-    tool_call_count: usize,
+pub(super) struct Metrics {
+    pub(super) input_tokens: Option<u64>,
+    pub(super) output_tokens: Option<u64>,
+    pub(super) reasoning_tokens: Option<u64>,
+    pub(super) llm_call_count: u32,
+    pub(super) tool_call_count: usize,
     /// Tool calls that ended in an error, and the run's own failure.
-    error_count: usize,
+    pub(super) error_count: usize,
     /// Milliseconds at work; waiting for humans does not count.
-    duration_ms: u64,
-    model: String,
-    error_type: Option<&'static str>,
-    error_message: Option<String>,
+    pub(super) duration_ms: u64,
+    pub(super) model: String,
+    pub(super) error_type: Option<String>,
+    pub(super) error_message: Option<String>,
 }
 
 /// A run with what is known about it beside its answer.
@@ -150,13 +167,20 @@ impl From<&Run> for RunResponse {
         Self {
             run_id: run.spec().id.to_string(),
             session_id: run.spec().session.to_string(),
-            status: run.status().word(),
+            status: run.status().word().to_owned(),
             content,
             metadata: metadata(run),
             tools: run.calls().filter_map(execution).collect(),
             reasoning_steps: run.turns().iter().filter_map(|turn| turn.reply.reasoning.clone()).collect(),
             metrics: metrics(run),
         }
+    }
+}
+
+impl RunResponse {
+    /// `metadata.requiredAction` as JSON text.
+    pub(super) fn required_action(&self) -> Option<String> {
+        self.metadata.required_action.as_ref().map(|action| json!(action).to_string())
     }
 }
 
@@ -171,11 +195,7 @@ impl From<&Run> for RunDetails {
             org_id: spec.owner.org.to_string(),
             input: spec.input.clone(),
             output: response.content.clone(),
-            required_action: response
-                .metadata
-                .required_action
-                .as_ref()
-                .map(|action| json!(action).to_string()),
+            required_action: response.required_action(),
             created_at: times.created.to_string(),
             started_at: times.started.map(|at| at.to_string()),
             completed_at: times.completed.map(|at| at.to_string()),
@@ -185,44 +205,66 @@ impl From<&Run> for RunDetails {
     }
 }
 
+impl Metadata {
+    /// Of a run that has used nothing and asks for nothing.
+    pub(super) fn of(model: String, agent_version: u32) -> Self {
+        Self {
+            model,
+            agent_version,
+            usage: TokenUsage::new(Tokens::default(), None),
+            message: None,
+            required_action: None,
+            required_actions: None,
+            followups: None,
+            follow_up_suggestions: None,
+            structured: None,
+        }
+    }
+}
+
+impl TokenUsage {
+    pub(super) fn new(tokens: Tokens, cost_micros: Option<u64>) -> Self {
+        Self {
+            input_tokens: tokens.input,
+            output_tokens: tokens.output,
+            total_tokens: tokens.input.zip(tokens.output).map(|(input, output)| input.saturating_add(output)),
+            cost: cost_micros.map(units),
+        }
+    }
+}
+
 fn metadata(run: &Run) -> Metadata {
     let actions: Vec<RequiredAction> = run.pending().iter().map(|approval| action(run, approval)).collect();
     let message = match run.status() {
-        RunStatus::Queued | RunStatus::Running | RunStatus::Completed { .. } => None,
+        RunStatus::Queued => Some(QUEUED.to_owned()),
+        RunStatus::Running | RunStatus::Completed { .. } => None,
         RunStatus::Paused { pending } => pending.first().map(|approval| approval.message.clone()),
         RunStatus::Failed { failure } => Some(failure.message.clone()),
-        RunStatus::Cancelled { .. } => Some("The run was cancelled.".to_owned()),
+        RunStatus::Cancelled { .. } => Some(CANCELLED.to_owned()),
     };
     let tokens = run.tokens();
     let followups = run.spec().generate_followups.then(|| run.followups().to_vec());
     Metadata {
-        model: model(run),
-        usage: TokenUsage {
-            input_tokens: tokens.input,
-            output_tokens: tokens.output,
-            total_tokens: tokens.input.zip(tokens.output).map(|(input, output)| input + output),
-        },
+        usage: TokenUsage::new(tokens, run.cost_micros()),
         message,
         structured: run.structured(),
         required_action: actions.first().cloned(),
         required_actions: (!actions.is_empty()).then_some(actions),
         follow_up_suggestions: followups.as_ref().map(|followups| json!(followups).to_string()),
         followups,
+        ..Metadata::of(model(run), run.spec().agent.version)
     }
 }
 
 /// As the provider names it, where it has answered.
-fn model(run: &Run) -> String {
+pub(super) fn model(run: &Run) -> String {
     let answered = run.turns().iter().rev().find_map(|turn| turn.reply.model.clone());
     answered.unwrap_or_else(|| run.spec().agent.model.to_string())
 }
 
 fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
     RequiredAction {
-        kind: match approval.question {
-            Question::Approval => "TOOL_APPROVAL",
-            Question::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
-        },
+        kind: kind(approval.question),
         approval_id: approval.id.to_string(),
         tool_call_id: approval.call.id.to_string(),
         tool: approval.tool.to_string(),
@@ -232,6 +274,15 @@ fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
         expires_at: approval.expires_at.to_string(),
         run_id: run.spec().id.to_string(),
         session_id: run.spec().session.to_string(),
+        approvals_needed: (approval.approvers > 1).then_some(approval.approvers),
+        approvals_given: (approval.approvers > 1).then(|| run.votes_on(&approval.id).count()),
+    }
+}
+
+fn kind(question: Question) -> &'static str {
+    match question {
+        Question::Approval => "TOOL_APPROVAL",
+        Question::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
     }
 }
 
@@ -275,7 +326,7 @@ fn metrics(run: &Run) -> Metrics {
         error_count: executions.iter().filter(|call| call.is_error).count() + usize::from(failure.is_some()),
         duration_ms: run.times().active_ms,
         model: model(run),
-        error_type: failure.map(|failure| failure.kind.as_str()),
+        error_type: failure.map(|failure| failure.kind.as_str().to_owned()),
         error_message: failure.map(|failure| failure.message.clone()),
     }
 }

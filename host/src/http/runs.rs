@@ -8,6 +8,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::App;
+use super::admission::{AdmissionParams, AdmissionQuery};
+use super::agent_book::BookEntry;
 use super::extract::{Caller, IdempotencyKey, JsonBody};
 use super::media::MediaInput;
 use super::problem::{InvalidParam, Kind, Problem, ProblemDocument};
@@ -20,14 +22,18 @@ use crate::run::Run;
 use crate::runner::{Choice, DecideRequest, Targets};
 use crate::schema::Schema;
 use crate::session::Owner;
+use crate::store::Lane;
 
 /// Starts a run and waits until it is COMPLETED, FAILED, PAUSED or CANCELLED.
+///
+/// Behind another run of its session it waits for its turn; if that run pauses, the answer is QUEUED, and the run
+/// starts by itself after the decision.
 #[utoipa::path(
     post,
     path = "/api/agents/{agentId}/runs",
     operation_id = "runAgent",
     tag = "runs",
-    params(("agentId" = String, Path), IdempotencyKey),
+    params(("agentId" = String, Path), AdmissionQuery, IdempotencyKey),
     request_body = RunRequest,
     responses(
         (status = 200, description = "The run as it ended or paused; a failed run is also a 200", body = RunResponse),
@@ -35,9 +41,11 @@ use crate::session::Owner;
         (status = 401, description = "No valid token", body = ProblemDocument),
         (status = 403, description = "Another user or organisation was named", body = ProblemDocument),
         (status = 404, description = "No such agent, or somebody else's session", body = ProblemDocument),
+        (status = 409, description = "Another run of the session is under way (session-busy) or paused (session-paused)", body = ProblemDocument),
         (status = 413, description = "The body is too large", body = ProblemDocument),
         (status = 415, description = "The body is not JSON", body = ProblemDocument),
         (status = 422, description = "The Idempotency-Key belongs to another request", body = ProblemDocument),
+        (status = 429, description = "The run would have to wait, and the queue is full", body = ProblemDocument),
         (status = 503, description = "The server is shutting down", body = ProblemDocument),
     )
 )]
@@ -45,13 +53,13 @@ pub(super) async fn create(
     State(app): State<App>,
     Caller(principal): Caller,
     Path(agent): Path<String>,
-    key: IdempotencyKey,
+    params: AdmissionParams,
     body: JsonBody<RunRequest>,
 ) -> Result<Json<RunResponse>, Problem> {
-    let agent = app.agent(&agent)?;
-    let claim = key.claim(&app, &principal, &body.bytes);
+    let agent = app.agent(body.value.org(&principal), &agent).await?;
+    let admission = params.admission(&app, &principal, &body.bytes, Lane::Direct);
     let new = body.value.into_new_run(&app, &principal, agent).await?;
-    let id = app.runner.start(new, claim.as_ref()).await?;
+    let id = app.runner.start(new, admission).await?;
     let run = app.runner.settled(&id).await?.ok_or_else(|| Problem::no_such("run"))?;
     Ok(Json(RunResponse::from(&run)))
 }
@@ -82,13 +90,10 @@ pub(super) async fn resume(
     key: IdempotencyKey,
     body: JsonBody<ContinueRequest>,
 ) -> Result<Json<RunResponse>, Problem> {
-    let run = app.visible_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    if !principal.decides_for(&run.spec().owner) {
-        let detail = "Deciding another user's calls needs the role approver or admin.";
-        return Err(Problem::new(Kind::Forbidden, detail));
-    }
+    let run = app.run_to_decide(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
     let claim = key.claim(&app, &principal, &body.bytes);
-    let request = DecideRequest { targets: body.value.into_targets()?, by: principal.owner.user, claim };
+    let Principal { owner, key, .. } = principal;
+    let request = DecideRequest { targets: body.value.into_targets()?, by: owner.user, key, claim };
     let run = app.runner.decide(&run.spec().id, request).await?;
     Ok(Json(RunResponse::from(&run)))
 }
@@ -112,16 +117,7 @@ pub(super) async fn cancel(
     Caller(principal): Caller,
     Path((_agent, run)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let Some(run) = app.store.load(&RunId::from(run)).await? else { return Ok(StatusCode::NO_CONTENT) };
-    let owner = &run.spec().owner;
-    if !principal.sees(owner) {
-        return Err(Problem::no_such("run"));
-    }
-    if !principal.acts_for(owner) {
-        return Err(Problem::new(Kind::Forbidden, "Cancelling another user's run needs the role admin."));
-    }
-    app.runner.cancel(&run.spec().id, &principal.owner.user).await?;
-    Ok(StatusCode::NO_CONTENT)
+    app.cancel(&principal, &RunId::from(run)).await
 }
 
 /// A run as it is now.
@@ -142,23 +138,66 @@ pub(super) async fn get(
     Caller(principal): Caller,
     Path((agent, run)): Path<(String, String)>,
 ) -> Result<Json<RunDetails>, Problem> {
-    let run = app.visible_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    if !principal.decides_for(&run.spec().owner) {
-        return Err(Problem::no_such("run"));
-    }
+    let run = app.readable_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
     Ok(Json(RunDetails::from(&run)))
 }
 
 impl App {
-    fn agent(&self, id: &str) -> Result<Agent, Problem> {
-        self.agents.get(&AgentId::from(id)).cloned().ok_or_else(|| Problem::no_such("agent"))
+    /// The agent that the organisation's runs may use under this id.
+    pub(super) async fn agent(&self, org: OrgId, id: &str) -> Result<Agent, Problem> {
+        let found = self.agents.find(&org, &AgentId::from(id)).await?;
+        let active = found.filter(BookEntry::is_active).ok_or_else(|| Problem::no_such("agent"))?;
+        Ok(active.agent)
+    }
+
+    pub(super) async fn cancel(&self, principal: &Principal, id: &RunId) -> Result<StatusCode, Problem> {
+        let Some(run) = self.store.load(id).await? else { return Ok(StatusCode::NO_CONTENT) };
+        let owner = &run.spec().owner;
+        if !principal.sees(owner) {
+            return Err(Problem::no_such("run"));
+        }
+        if !principal.acts_for(owner) {
+            return Err(Problem::new(Kind::Forbidden, "Cancelling another user's run needs the role admin."));
+        }
+        self.runner.cancel(id, principal).await?;
+        Ok(StatusCode::NO_CONTENT)
     }
 
     /// The run, unless it is another agent's or organisation's.
-    async fn visible_run(&self, principal: &Principal, agent: &AgentId, id: &RunId) -> Result<Run, Problem> {
+    pub(super) async fn visible_run(
+        &self,
+        principal: &Principal,
+        agent: &AgentId,
+        id: &RunId,
+    ) -> Result<Run, Problem> {
         let run = self.store.load(id).await?;
         run.filter(|run| run.spec().agent.id == *agent && principal.sees(&run.spec().owner))
             .ok_or_else(|| Problem::no_such("run"))
+    }
+
+    /// The run, unless the caller may not read it: other users' runs look absent to a `user`.
+    pub(super) async fn readable_run(
+        &self,
+        principal: &Principal,
+        agent: &AgentId,
+        id: &RunId,
+    ) -> Result<Run, Problem> {
+        let run = self.visible_run(principal, agent, id).await?;
+        if principal.decides_for(&run.spec().owner) { Ok(run) } else { Err(Problem::no_such("run")) }
+    }
+
+    pub(super) async fn run_to_decide(
+        &self,
+        principal: &Principal,
+        agent: &AgentId,
+        id: &RunId,
+    ) -> Result<Run, Problem> {
+        let run = self.visible_run(principal, agent, id).await?;
+        if !principal.decides_for(&run.spec().owner) {
+            let detail = "Deciding another user's calls needs the role approver or admin.";
+            return Err(Problem::new(Kind::Forbidden, detail));
+        }
+        Ok(run)
     }
 }
 
@@ -227,7 +266,13 @@ struct RunOptions {
 const MAX_MESSAGE: usize = 1 << 20;
 
 impl RunRequest {
-    async fn into_new_run(
+    /// Whose agents it can mean: whoever is bound to one organisation learns nothing of others' agents.
+    pub(super) fn org(&self, principal: &Principal) -> OrgId {
+        let named = self.org_id.as_deref().filter(|_| principal.super_admin);
+        named.map_or_else(|| principal.owner.org.clone(), OrgId::from)
+    }
+
+    pub(super) async fn into_new_run(
         self,
         app: &App,
         principal: &Principal,
@@ -250,8 +295,19 @@ impl RunRequest {
                 app.ids.next()
             }
         };
-        self.options.unwrap_or_default().apply(app, &mut agent, &mut invalid);
+        let options = self.options.unwrap_or_default();
+        let chose_model = options.model.is_some();
+        options.apply(app, &mut agent, &mut invalid);
         let owner = owner(principal, self.user_id, self.org_id, &mut invalid)?;
+        if let Some(message) = app.budgets.unmeasurable(&agent.model.to_string(), &agent.budget, &owner.org) {
+            if !chose_model {
+                return Err(Problem::new(
+                    Kind::BusinessValidation,
+                    format!("The run was refused: {message}."),
+                ));
+            }
+            invalid.push(InvalidParam::new("options.model", message));
+        }
         if !invalid.is_empty() {
             return Err(Problem::invalid(&invalid));
         }
@@ -333,6 +389,8 @@ impl RunOptions {
             max_steps,
             timeout_ms,
             approval_expiry_ms: _,
+            history_tokens: _,
+            max_concurrent: _,
             response_schema: _,
         } = &mut agent.options;
         let mut within = |field: &str, value: Option<i64>, most: i64| {
@@ -419,7 +477,7 @@ struct Particulars {
 }
 
 impl ContinueRequest {
-    fn into_targets(self) -> Result<Targets, Problem> {
+    pub(super) fn into_targets(self) -> Result<Targets, Problem> {
         if let Some(decisions) = self.decisions {
             return named(decisions, self.action.is_some() || self.approval_id.is_some());
         }

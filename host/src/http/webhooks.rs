@@ -9,9 +9,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::extract::{Caller, QueryParams};
 use super::page::{Page, PageQuery};
-use super::problem::{Kind, Problem, ProblemDocument};
-use crate::key::{Principal, Role};
-use crate::store::{WebhookDelivery, WebhookFilter};
+use super::problem::{Problem, ProblemDocument};
+use super::run_list::given;
+use crate::audit::Actor;
+use crate::store::{Range, Redelivery, WebhookDelivery, WebhookFilter};
 
 /// Attempts to deliver webhooks, newest first; kept for seven days after an event was delivered or given up.
 #[utoipa::path(
@@ -25,6 +26,7 @@ use crate::store::{WebhookDelivery, WebhookFilter};
         (status = 400, description = "Not a valid page", body = ProblemDocument),
         (status = 401, description = "No valid token", body = ProblemDocument),
         (status = 403, description = "The caller is no admin", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn deliveries(
@@ -33,12 +35,16 @@ pub(super) async fn deliveries(
     QueryParams(query): QueryParams<DeliveryQuery>,
     page: PageQuery,
 ) -> Result<Json<Page<DeliveryView>>, Problem> {
-    check_admin(&principal)?;
-    let event = query.event_id.filter(|id| !id.is_empty());
-    let endpoint = query.endpoint.filter(|id| !id.is_empty());
-    let filter = WebhookFilter { event, endpoint, org: visible(&principal) };
-    let (rows, total) = app.store.webhook_deliveries(&filter, page.size, page.offset()).await?;
-    Ok(Json(Page::new(rows.into_iter().map(DeliveryView::from).collect(), total, page)))
+    principal.check_admin()?;
+    let filter = WebhookFilter {
+        endpoint: given(query.endpoint),
+        event: given(query.event_id),
+        org: (!principal.super_admin).then_some(principal.owner.org),
+    };
+    let range = Range { limit: page.size, offset: page.offset() };
+    let listed = app.store.webhook_deliveries(&filter, range).await?;
+    let rows = listed.rows.into_iter().map(DeliveryView::from).collect();
+    Ok(Json(Page::new(rows, listed.total, page)))
 }
 
 /// Delivers an event again, under the same id and with all its retries.
@@ -49,10 +55,11 @@ pub(super) async fn deliveries(
     tag = "admin",
     params(("eventId" = String, Path, description = "The webhook-id"), RedeliverQuery),
     responses(
-        (status = 202, description = "The event is due again", body = Redelivery),
+        (status = 202, description = "The event is due again", body = RedeliveryView),
         (status = 401, description = "No valid token", body = ProblemDocument),
         (status = 403, description = "The caller is no admin", body = ProblemDocument),
         (status = 404, description = "No such event, or it was forgotten", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn redeliver(
@@ -60,28 +67,20 @@ pub(super) async fn redeliver(
     Caller(principal): Caller,
     Path(event): Path<String>,
     QueryParams(query): QueryParams<RedeliverQuery>,
-) -> Result<(StatusCode, Json<Redelivery>), Problem> {
-    check_admin(&principal)?;
-    let endpoint = query.endpoint.filter(|id| !id.is_empty());
-    let filter = WebhookFilter { event: None, endpoint, org: visible(&principal) };
-    let endpoints = app.store.redeliver_webhook(&event, &filter, app.clock.now()).await?;
+) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
+    principal.check_admin()?;
+    let redelivery = Redelivery {
+        event: event.clone(),
+        endpoint: given(query.endpoint),
+        by: Actor::from(&principal),
+        org: (!principal.super_admin).then_some(principal.owner.org),
+        at: app.clock.now(),
+    };
+    let endpoints = app.store.redeliver_webhook(redelivery).await?;
     if endpoints.is_empty() {
         return Err(Problem::no_such("webhook event"));
     }
-    Ok((StatusCode::ACCEPTED, Json(Redelivery { event_id: event, endpoints })))
-}
-
-fn check_admin(principal: &Principal) -> Result<(), Problem> {
-    if principal.role >= Role::Admin {
-        Ok(())
-    } else {
-        Err(Problem::new(Kind::Forbidden, "Webhook deliveries need the role admin."))
-    }
-}
-
-/// Whose events an admin sees; none = everybody's.
-fn visible(principal: &Principal) -> Option<crate::id::OrgId> {
-    (!principal.super_admin).then(|| principal.owner.org.clone())
+    Ok((StatusCode::ACCEPTED, Json(RedeliveryView { event_id: event, endpoints })))
 }
 
 /// Which attempts; what is left out does not matter.
@@ -119,13 +118,14 @@ pub(super) struct DeliveryView {
     /// From 1.
     attempt: u64,
     /// The HTTP status; null where there was no answer.
-    status_code: Option<u16>,
-    /// `status`, `redirect`, `timeout`, `connection`, `private-address` or `request`; null = delivered.
+    status_code: Option<u64>,
+    /// `status`, `redirect`, `gone`, `timeout`, `connection`, `private-address` or `request`; null = delivered.
     error: Option<String>,
     duration_ms: u64,
     at: String,
-    /// How the event stands now: `PENDING`, `DELIVERED` or `DEAD`.
+    /// How the event stands now: `PENDING`, `DELIVERED`, or `DEAD`: given up.
     state: String,
+    /// Null unless it is pending.
     next_attempt_at: Option<String>,
 }
 
@@ -149,7 +149,7 @@ impl From<WebhookDelivery> for DeliveryView {
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Redelivery {
+pub(super) struct RedeliveryView {
     event_id: String,
     /// Where it is sent again.
     endpoints: Vec<String>,

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 
 use self::offer::Offer;
 use self::plan::Step;
-use super::{Model, ModelError, Request};
+use super::{Deltas, Model, ModelError, Request};
 use crate::agent::DEMO;
 use crate::run::REFUSAL;
 use crate::session::{Message, Reply};
@@ -54,6 +54,16 @@ impl Model for Demo {
             reply.content = joined(Vec::new(), steps.iter().filter_map(obstacle));
         } else {
             reply.content = introduction(&offers);
+        }
+        Ok(reply)
+    }
+
+    /// Word by word.
+    async fn stream(&self, request: &Request, deltas: &mut Deltas) -> Result<Reply, ModelError> {
+        let reply = self.reply(request).await?;
+        for word in reply.content.split_inclusive(char::is_whitespace) {
+            deltas.content(word);
+            tokio::task::yield_now().await;
         }
         Ok(reply)
     }

@@ -9,16 +9,17 @@ mod mask;
 mod reply;
 mod request;
 mod schema;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 use ::genai::adapter::AdapterKind;
-use ::genai::chat::ReasoningEffort;
+use ::genai::chat::{ChatOptions, ReasoningEffort};
 use ::genai::resolver::{AuthData, Endpoint};
 use ::genai::{Client, ModelIden, ServiceTarget};
 
 use super::provider::{Clients, Provider, key_hint};
-use super::{Model, ModelError, Request};
+use super::{Deltas, Model, ModelError, Request};
 use crate::session::Reply;
 
 /// One provider.
@@ -76,13 +77,44 @@ impl Genai {
 #[async_trait::async_trait]
 impl Model for Genai {
     async fn reply(&self, request: &Request) -> Result<Reply, ModelError> {
+        let options = self.options(request)?;
+        let answer = self.client.exec_chat(self.model(request), request::chat(request), Some(&options)).await;
+        let reply = match answer {
+            Ok(response) => reply::read(&response, self.kind),
+            Err(error) => failure::read(error, &self.provider),
+        };
+        reply.map_err(|error| self.masked(error))
+    }
+
+    async fn stream(&self, request: &Request, deltas: &mut Deltas) -> Result<Reply, ModelError> {
+        let (tap, options) = stream::tapped(self.options(request)?);
+        let (model, chat) = (self.model(request), request::chat(request));
+        let reply = match self.client.exec_chat_stream(model, chat, Some(&options)).await {
+            Ok(answer) => stream::read(answer.stream, &tap, deltas, self.kind).await,
+            Err(error) => Err(error),
+        };
+        match reply {
+            Ok(Some(reply)) => reply.map_err(|error| self.masked(error)),
+            // It answered, and did not stream: then it cannot, and is asked for the whole.
+            Ok(None) => self.reply(request).await,
+            Err(error) => failure::read(error, &self.provider).map_err(|error| self.masked(error)),
+        }
+    }
+}
+
+impl Genai {
+    fn model(&self, request: &Request) -> ModelIden {
+        ModelIden::new(self.kind, request.model.model.as_str())
+    }
+
+    /// Fails where a key is needed and missing.
+    fn options(&self, request: &Request) -> Result<ChatOptions, ModelError> {
         if self.needs_key && self.key.is_none() {
             return Err(ModelError::NoApiKey {
                 provider: self.provider.clone(),
                 hint: key_hint(&self.provider),
             });
         }
-        let model = ModelIden::new(self.kind, request.model.model.as_str());
         let mut options = request::options(request);
         if self.enforces_schemas(request) {
             options.response_format = request.response_schema.as_ref().and_then(schema::enforceable);
@@ -92,11 +124,10 @@ impl Model for Genai {
             // that is given stops that, and a budget is one that this protocol has no word for.
             options.reasoning_effort = Some(ReasoningEffort::Budget(0));
         }
-        let answer = self.client.exec_chat(model, request::chat(request), Some(&options)).await;
-        let reply = match answer {
-            Ok(response) => reply::read(&response, self.kind),
-            Err(error) => failure::read(error, &self.provider),
-        };
-        reply.map_err(|error| error.map_message(|text| mask::mask(text, self.key.as_deref())))
+        Ok(options)
+    }
+
+    fn masked(&self, error: ModelError) -> ModelError {
+        error.map_message(|text| mask::mask(text, self.key.as_deref()))
     }
 }

@@ -22,7 +22,7 @@ pub struct Provider {
     pub adapter: Option<String>,
     /// Whether its models read images; by default judged by the model's name.
     pub vision: Option<bool>,
-    /// Most milliseconds for one attempt; 120 s by default.
+    /// Most milliseconds for one attempt, or between two pieces of a streamed answer; 120 s by default.
     pub timeout_ms: Option<u64>,
 }
 

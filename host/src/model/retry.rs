@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Model, ModelError, Request};
+use super::{Deltas, Model, ModelError, Request};
 use crate::session::Reply;
 
 /// A longer wait than this is the caller's to decide about.
@@ -23,22 +23,69 @@ pub(super) async fn reply(
         let error = match tokio::time::timeout(limit, model.reply(request)).await {
             Ok(Ok(reply)) => return Ok(reply),
             Ok(Err(error)) => error,
-            Err(_) => ModelError::Unavailable {
-                message: format!("no answer within {} ms", limit.as_millis()),
-                retry_after_ms: None,
-            },
+            Err(_) => too_late(limit),
         };
-        let wait = wait_before_next(&error, attempt, jitter()).map_err(|why| give_up(error.clone(), &why))?;
-        tracing::warn!(
-            model = %request.model,
-            attempt,
-            wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            error = %error,
-            "the model did not answer: asking again"
-        );
-        tokio::time::sleep(wait).await;
+        wait(request, error, attempt).await?;
         attempt += 1;
     }
+}
+
+/// The same for a reply that is shown as it comes: as soon as some of it was shown, a failure is final.
+pub(super) async fn stream(
+    model: &dyn Model,
+    request: &Request,
+    deltas: &mut Deltas,
+    limit: Duration,
+) -> Result<Reply, ModelError> {
+    let mut attempt = 1;
+    loop {
+        let error = match one_stream(model, request, deltas, limit).await {
+            Err(error) if !deltas.begun() => error,
+            result => return result,
+        };
+        deltas.restart();
+        wait(request, error, attempt).await?;
+        attempt += 1;
+    }
+}
+
+/// `limit` is the longest silence.
+async fn one_stream(
+    model: &dyn Model,
+    request: &Request,
+    deltas: &mut Deltas,
+    limit: Duration,
+) -> Result<Reply, ModelError> {
+    let progress = deltas.progress();
+    let mut reply = model.stream(request, deltas);
+    loop {
+        tokio::select! {
+            reply = &mut reply => return reply,
+            () = progress.notified() => {}
+            () = tokio::time::sleep(limit) => return Err(too_late(limit)),
+        }
+    }
+}
+
+fn too_late(limit: Duration) -> ModelError {
+    ModelError::Unavailable {
+        message: format!("no answer within {} ms", limit.as_millis()),
+        retry_after_ms: None,
+    }
+}
+
+/// Returns when it is time for the next attempt.
+async fn wait(request: &Request, error: ModelError, attempt: u32) -> Result<(), ModelError> {
+    let wait = wait_before_next(&error, attempt, jitter()).map_err(|why| give_up(error.clone(), &why))?;
+    tracing::warn!(
+        model = %request.model,
+        attempt,
+        wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        error = %error,
+        "the model did not answer: asking again"
+    );
+    tokio::time::sleep(wait).await;
+    Ok(())
 }
 
 /// Why there is no further attempt.

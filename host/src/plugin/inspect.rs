@@ -19,6 +19,9 @@ const KV: &str = "holdfast:plugin/kv@0.1.0";
 const ALWAYS: [&str; 3] =
     ["holdfast:plugin/log@0.1.0", "holdfast:plugin/control@0.1.0", "holdfast:plugin/types@0.1.0"];
 
+/// How every WebAssembly file begins.
+const MAGIC: &[u8] = b"\0asm";
+
 /// Compile time grows faster than a function's size. The largest one of `CPython` has about 300 KB.
 const MAX_FUNCTION_BYTES: usize = 2 << 20;
 const MAX_FUNCTIONS: u64 = 200_000;
@@ -32,15 +35,18 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Checks every name against what this host offers and the operator granted.
+    /// Checks every name against what this host offers and the operator granted: first the version, since
+    /// another one explains other names; then what it wants, then what it offers.
     pub(super) fn check(&self, plugin: &str, grants: &Grants) -> Result<(), LoadError> {
-        if !self.exports.iter().any(|name| name == TOOLS) {
-            return Err(self.without_tools());
+        let has_tools = self.exports.iter().any(|name| name == TOOLS);
+        let other = self.exports.iter().find(|name| name.starts_with("holdfast:plugin/tools@"));
+        if let (false, Some(found)) = (has_tools, other) {
+            return Err(LoadError::Version(escaped(found, 100)));
         }
         for import in &self.imports {
             check_import(import, plugin, grants)?;
         }
-        Ok(())
+        if has_tools { Ok(()) } else { Err(self.without_tools()) }
     }
 
     /// Imports beyond the inert base: what the plugin can do to its surroundings.
@@ -52,10 +58,6 @@ impl Names {
     }
 
     fn without_tools(&self) -> LoadError {
-        let other = self.exports.iter().find(|name| name.starts_with("holdfast:plugin/tools@"));
-        if let Some(found) = other {
-            return LoadError::Version(escaped(found, 100));
-        }
         let found: Vec<String> = self.exports.iter().take(10).map(|name| escaped(name, 100)).collect();
         LoadError::NoTools(if found.is_empty() { "nothing".to_owned() } else { found.join(", ") })
     }
@@ -78,6 +80,10 @@ fn check_import(name: &str, plugin: &str, grants: &Grants) -> Result<(), LoadErr
 }
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
+    if !bytes.starts_with(MAGIC) {
+        // The parser's own words for this are a dump of bytes.
+        return Err(LoadError::Malformed("it does not begin as WebAssembly files do".to_owned()));
+    }
     let mut names = Names::default();
     let (mut depth, mut functions, mut modules) = (0_usize, 0, 0);
     for payload in Parser::new(0).parse_all(bytes) {

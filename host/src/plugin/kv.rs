@@ -153,6 +153,7 @@ impl Values<'_> {
 
     fn refused(self, refusal: KvRefusal) -> wit::Error {
         match refusal {
+            KvRefusal::RunEnded => wit::Error::Failed("the run has ended".to_owned()),
             KvRefusal::Conflict(current) => wit::Error::Conflict(current),
             KvRefusal::Bytes => wit::Error::QuotaExceeded(format!(
                 "keys and values may take at most {} bytes in this scope",
@@ -172,7 +173,13 @@ fn space(plugin: &str, call: &CallIdentity, scope: wit::Scope) -> KvSpace {
         wit::Scope::User => ("user", call.owner.user.as_str()),
         wit::Scope::Session => ("session", call.session.as_str()),
     };
-    KvSpace { plugin: plugin.to_owned(), org: call.owner.org.clone(), scope, scope_id: scope_id.to_owned() }
+    KvSpace {
+        run: Some(call.run.clone()),
+        plugin: plugin.to_owned(),
+        org: call.owner.org.clone(),
+        scope,
+        scope_id: scope_id.to_owned(),
+    }
 }
 
 fn not_while_describing() -> wit::Error {
@@ -202,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::id::{OrgId, RunId, SessionId, UserId};
-    use crate::plugin::tests::memory_store::MemoryStore;
+    use crate::plugin::tests::store;
     use crate::session::Owner;
 
     fn call(store: &Arc<dyn Store>, org: &str, user: &str, session: &str) -> CallIdentity {
@@ -222,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_sees_another_ones_values() {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let (store, _folder) = store().await;
         let limits = Limits::default();
         let ann = call(&store, "acme", "ann", "s1");
         let scopes = [wit::Scope::Plugin, wit::Scope::User, wit::Scope::Session];
@@ -248,7 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn refusals_are_the_guests_to_read() {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let (store, _folder) = store().await;
         let limits = Limits { kv_bytes: 10, ..Limits::default() };
         let ann = call(&store, "acme", "ann", "s1");
         let values = values("notes", &limits, &ann);
@@ -261,6 +268,7 @@ mod tests {
         for key in ["", "a\nb", &"x".repeat(513)] {
             assert!(matches!(put(key, 1, None).await, Err(wit::Error::InvalidKey(_))));
         }
+        store.close().await;
         let deleted = values.delete(wit::Scope::User, "k".to_owned(), None).await;
         assert_eq!(deleted, Err(wit::Error::Failed(BROKEN.to_owned())));
         let describing = Values { call: None, ..values };

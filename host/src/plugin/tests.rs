@@ -1,24 +1,37 @@
 //! Guests made of a few lines of WAT, each misbehaving in its own way.
 
 pub(crate) mod guest;
-pub(super) mod memory_store;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use self::guest::Guest;
-use self::memory_store::MemoryStore;
 use super::{Grants, Invocation, Limits, LoadError, Plugin, PluginHost, PluginSettings};
 use crate::clock::Clock;
 use crate::id::{CallId, OrgId, RunId, SessionId, UserId};
 use crate::session::Owner;
+use crate::store::Store;
 use crate::tool::{Limit, OutcomeKind, ToolName, ToolOutcome};
 
-pub(crate) fn host() -> PluginHost {
-    PluginHost::new(Arc::new(MemoryStore::default()), Clock::manual(), None).unwrap()
+/// A host and its database, which is gone with it.
+pub(crate) struct Home {
+    pub(crate) host: PluginHost,
+    _folder: TempDir,
+}
+
+pub(crate) async fn home() -> Home {
+    let (store, folder) = store().await;
+    Home { host: PluginHost::new(store, Clock::manual(), None).unwrap(), _folder: folder }
+}
+
+pub(super) async fn store() -> (Arc<dyn Store>, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    (crate::store::open(&url).await.unwrap(), folder)
 }
 
 fn with_limits(change: impl FnOnce(&mut Limits)) -> PluginSettings {
@@ -28,7 +41,7 @@ fn with_limits(change: impl FnOnce(&mut Limits)) -> PluginSettings {
 }
 
 async fn load(guest: &Guest, settings: &PluginSettings) -> Result<Plugin, LoadError> {
-    host().load("test", guest.bytes(), settings).await
+    home().await.host.load("test", guest.bytes(), settings).await
 }
 
 async fn refusal(guest: &Guest) -> String {
@@ -98,7 +111,7 @@ fn a_plugin_works_on_a_runtime_of_any_kind_and_outlives_its_host() {
 async fn what_is_no_plugin_is_refused_with_a_hint() {
     let load = async |text: &str| {
         let bytes = wat::parse_str(text).unwrap();
-        let loaded = host().load("test", bytes, &PluginSettings::default()).await;
+        let loaded = home().await.host.load("test", bytes, &PluginSettings::default()).await;
         loaded.unwrap_err().to_string()
     };
     assert!(load("(module)").await.contains("core WebAssembly module"));
@@ -111,11 +124,11 @@ async fn what_is_no_plugin_is_refused_with_a_hint() {
     assert!(load(empty).await.contains("other types"));
 
     let settings = with_limits(|limits| limits.component_bytes = 10);
-    let error = host().load("test", vec![0; 11], &settings).await.unwrap_err();
+    let error = home().await.host.load("test", vec![0; 11], &settings).await.unwrap_err();
     assert!(error.to_string().contains("component_bytes"));
-    let error = host().load("a__b", vec![], &settings).await.unwrap_err();
+    let error = home().await.host.load("a__b", vec![], &settings).await.unwrap_err();
     assert!(error.to_string().contains("not a legal name"));
-    let error = host().load("test", vec![0; 5], &settings).await.unwrap_err();
+    let error = home().await.host.load("test", vec![0; 5], &settings).await.unwrap_err();
     assert!(error.to_string().contains("not a WebAssembly component"));
 }
 
@@ -186,7 +199,8 @@ async fn a_loop_ends_at_its_cpu_limit_and_disturbs_nobody() {
 
 #[tokio::test]
 async fn a_good_plugin_answers_beside_many_bad_ones() {
-    let host = host();
+    let home = home().await;
+    let host = &home.host;
     let looping = Guest::new().call("(loop $l (br $l)) (unreachable)").bytes();
     let settings = with_limits(|limits| limits.cpu_ms = 60_000);
     let bad = host.load("test", looping, &settings).await.unwrap();
@@ -342,5 +356,5 @@ async fn arguments_are_checked_first() {
 
 #[tokio::test]
 async fn the_ticker_is_alive() {
-    assert!(host().ticker_alive());
+    assert!(home().await.host.ticker_alive());
 }

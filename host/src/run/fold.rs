@@ -4,7 +4,7 @@ use super::{CallRecord, CallState, Doubt, Run, RunStatus, Turn};
 use crate::clock::Timestamp;
 use crate::event::RunEvent;
 use crate::id::CallId;
-use crate::session::Reply;
+use crate::session::{Reply, Tokens};
 use crate::tool::{Decided, Decision, OutcomeKind, PendingApproval, Question, ToolCall, ToolOutcome};
 
 impl Run {
@@ -17,7 +17,7 @@ impl Run {
         self.times.updated = at;
         self.version += 1;
         match event {
-            // Nothing of a broken reply is part of the conversation: the failure behind it ends the run.
+            // Nothing of a broken reply is part of the conversation: the event behind it ends the run.
             RunEvent::Created(_) | RunEvent::ReplyBroken { .. } => {}
             RunEvent::Started => {
                 self.times.started = Some(at);
@@ -33,24 +33,26 @@ impl Run {
                 });
             }
             RunEvent::Replied { reply } => {
-                self.model_calls += 1;
-                self.tokens.add(reply.tokens);
+                self.count_reply(reply.tokens, reply.cost_micros);
                 let requested =
                     |call: &ToolCall| CallRecord { call: call.clone(), state: CallState::Requested };
                 let calls = reply.tool_calls.iter().map(requested).collect();
                 self.turns.push(Turn { reply: Reply::clone(reply), calls, refused: None });
             }
-            RunEvent::CallStarted { call_id, attempt } => self.change_call(call_id, |record| {
-                let approved = match &record.state {
-                    CallState::Approved { fingerprint } => Some(fingerprint.clone()),
-                    CallState::InDoubt(doubt) | CallState::Again(doubt) => doubt.approved.clone(),
-                    CallState::Requested
-                    | CallState::Pending { .. }
-                    | CallState::Started { .. }
-                    | CallState::Finished { .. } => None,
-                };
-                record.state = CallState::Started { attempt: *attempt, approved };
-            }),
+            RunEvent::CallStarted { call_id, attempt } => {
+                self.spent.tool_calls += 1;
+                self.change_call(call_id, |record| {
+                    let approved = match &record.state {
+                        CallState::Approved { fingerprint } => Some(fingerprint.clone()),
+                        CallState::InDoubt(doubt) | CallState::Again(doubt) => doubt.approved.clone(),
+                        CallState::Requested
+                        | CallState::Pending { .. }
+                        | CallState::Started { .. }
+                        | CallState::Finished { .. } => None,
+                    };
+                    record.state = CallState::Started { attempt: *attempt, approved };
+                });
+            }
             RunEvent::CallFinished { call_id, outcome, duration_ms } => self.change_call(call_id, |record| {
                 record.state = CallState::Finished { outcome: outcome.clone(), duration_ms: *duration_ms };
             }),
@@ -80,9 +82,8 @@ impl Run {
                     turn.refused = Some(feedback.clone());
                 }
             }
-            RunEvent::FollowupsSuggested { questions, tokens } => {
-                self.model_calls += 1;
-                self.tokens.add(*tokens);
+            RunEvent::FollowupsSuggested { questions, tokens, cost_micros } => {
+                self.count_reply(*tokens, *cost_micros);
                 self.followups.clone_from(questions);
             }
             RunEvent::Completed => {
@@ -91,7 +92,16 @@ impl Run {
                 self.end(RunStatus::Completed { output }, at);
             }
             RunEvent::Failed { failure } => self.end(RunStatus::Failed { failure: failure.clone() }, at),
-            RunEvent::Cancelled { by } => self.end(RunStatus::Cancelled { by: by.clone() }, at),
+            RunEvent::Cancelled { by, key: _ } => self.end(RunStatus::Cancelled { by: by.clone() }, at),
+        }
+    }
+
+    fn count_reply(&mut self, tokens: Tokens, cost_micros: Option<u64>) {
+        self.model_calls += 1;
+        self.spent.tokens.add(tokens);
+        match cost_micros {
+            Some(cost) => self.spent.cost_micros = self.spent.cost_micros.saturating_add(cost),
+            None => self.unpriced += 1,
         }
     }
 

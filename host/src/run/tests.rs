@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::agent::{Agent, ModelName, Options};
+use crate::budget::Budget;
 use crate::session::Owner;
 use crate::tool::{EditedArguments, OutcomeKind, Question, ToolName};
 
@@ -21,8 +22,11 @@ fn new_run() -> Run {
         instructions: String::new(),
         tools: Vec::new(),
         approval: Vec::new(),
+        self_approval: true,
         vision: None,
         options: Options::default(),
+        budget: Budget::default(),
+        version: 0,
     };
     let owner = Owner { org: "o".into(), user: "u".into() };
     let new = NewRun {
@@ -52,6 +56,7 @@ fn ask(run: &Run, call: &str) -> PendingApproval {
         id: format!("ask-{}", call.id).into(),
         question: Question::Approval,
         approvers: 1,
+        self_approval: true,
         fingerprint: Fingerprint::of("digest", &tool, &json!({})),
         call,
         tool,
@@ -61,7 +66,7 @@ fn ask(run: &Run, call: &str) -> PendingApproval {
 }
 
 fn decided(approval: &str, decision: Decision) -> Decided {
-    Decided { approval_id: approval.into(), decision, by: "human".into() }
+    Decided { approval_id: approval.into(), decision, by: "human".into(), key: None }
 }
 
 fn approve() -> Decision {
@@ -130,7 +135,7 @@ fn follow_ups_come_between_the_answer_and_the_end() {
     run.unsaved[0].event = RunEvent::Created(Box::new(run.new.clone()));
     run.replied(reply(&[]), at(1)).unwrap();
     check(&run, &expect!["RUNNING v2: suggest follow-ups"]);
-    run.suggested(vec!["and?".to_owned()], Tokens::default(), at(2)).unwrap();
+    run.suggested(vec!["and?".to_owned()], Tokens::default(), None, at(2)).unwrap();
     check(&run, &expect!["COMPLETED v4: done"]);
 }
 
@@ -155,7 +160,7 @@ fn an_answer_with_a_schema_is_checked_before_anything_follows() {
     check(&run, &expect!["RUNNING v5: check the answer"]);
     run.answer_accepted("{\"x\":1}".to_owned(), at(5)).unwrap();
     check(&run, &expect!["RUNNING v6: suggest follow-ups"]);
-    run.suggested(Vec::new(), Tokens::default(), at(6)).unwrap();
+    run.suggested(Vec::new(), Tokens::default(), None, at(6)).unwrap();
     check(&run, &expect!["COMPLETED v8: done"]);
     assert_eq!(run.status(), &RunStatus::Completed { output: "{\"x\":1}".to_owned() });
     assert_eq!(run.structured(), Some(json!({"x": 1})));
@@ -272,7 +277,7 @@ fn nothing_is_legal_after_the_end() {
     completed.replied(reply(&[]), at(1)).unwrap();
     ends.push(completed);
     let mut cancelled = paused(&["a"]);
-    cancelled.cancel("u".into(), at(3)).unwrap();
+    cancelled.cancel(UserId::from("u"), at(3)).unwrap();
     ends.push(cancelled);
     let mut failed = new_run();
     failed.failed(budget_exceeded("maxSteps", 1), at(1)).unwrap();
@@ -286,7 +291,7 @@ fn nothing_is_legal_after_the_end() {
         assert!(run.paused(Vec::new(), at(9)).is_err());
         assert!(run.decide(vec![decided("ask-a", approve())], at(9)).is_err());
         assert!(run.failed(failure, at(9)).is_err());
-        assert!(run.cancel("x".into(), at(9)).is_err());
+        assert!(run.cancel(UserId::from("x"), at(9)).is_err());
         assert!(run.claim(at(9)).is_err());
         assert_eq!(show(&run), before);
     }
@@ -346,13 +351,14 @@ fn a_queued_run_waits_for_a_worker() {
     run.replied(reply(&[]), at(507)).unwrap();
     assert_eq!((run.times().started, run.times().active_ms), (Some(at(500)), 7));
     let mut cancelled = Run::new(run.new.clone(), at(0));
-    cancelled.cancel("u".into(), at(1)).unwrap();
+    cancelled.cancel(UserId::from("u"), at(1)).unwrap();
     check(&cancelled, &expect!["CANCELLED v2: done"]);
 }
 
 #[test]
 fn several_people_must_approve_and_one_can_reject() {
-    let vote = |by: &str, decision| Decided { approval_id: "ask-a".into(), decision, by: by.into() };
+    let vote =
+        |by: &str, decision| Decided { approval_id: "ask-a".into(), decision, by: by.into(), key: None };
     let pause = || {
         let mut run = new_run();
         run.replied(reply(&["a"]), at(1)).unwrap();

@@ -1,9 +1,10 @@
 //! What the runner tells a run: each method checks that the transition is legal and records events.
 
 use super::{CallState, InvalidTransition, REFUSAL, REPAIRS, Run, RunStatus};
+use crate::audit::Actor;
 use crate::clock::Timestamp;
 use crate::event::{Failure, FailureKind, Recorded, RunEvent};
-use crate::id::{CallId, UserId};
+use crate::id::CallId;
 use crate::session::{Reply, Tokens};
 use crate::tool::{Decided, PendingApproval, ToolOutcome};
 
@@ -74,9 +75,14 @@ impl Run {
         failure: Failure,
         at: Timestamp,
     ) -> Result<(), InvalidTransition> {
+        self.broke_off(partial, at)?;
+        self.failed(failure, at)
+    }
+
+    /// The same, where something else than a failure ends the run in the same breath.
+    pub fn broke_off(&mut self, partial: Reply, at: Timestamp) -> Result<(), InvalidTransition> {
         self.check_running()?;
         self.record(at, RunEvent::ReplyBroken { partial: Box::new(partial) });
-        self.record(at, RunEvent::Failed { failure });
         Ok(())
     }
 
@@ -84,10 +90,18 @@ impl Run {
         &mut self,
         questions: Vec<String>,
         tokens: Tokens,
+        cost_micros: Option<u64>,
         at: Timestamp,
     ) -> Result<(), InvalidTransition> {
         self.check_running()?;
-        self.record(at, RunEvent::FollowupsSuggested { questions, tokens });
+        self.record(at, RunEvent::FollowupsSuggested { questions, tokens, cost_micros });
+        self.record(at, RunEvent::Completed);
+        Ok(())
+    }
+
+    /// It has its answer, and no call is left for follow-up questions.
+    pub fn complete(&mut self, at: Timestamp) -> Result<(), InvalidTransition> {
+        self.check_running()?;
         self.record(at, RunEvent::Completed);
         Ok(())
     }
@@ -179,11 +193,12 @@ impl Run {
     }
 
     /// Legal until the run has ended; the first reason stays.
-    pub fn cancel(&mut self, by: UserId, at: Timestamp) -> Result<(), InvalidTransition> {
+    pub fn cancel(&mut self, by: impl Into<Actor>, at: Timestamp) -> Result<(), InvalidTransition> {
         if self.status.is_terminal() {
             return Err(InvalidTransition::WrongStatus { status: self.status.word() });
         }
-        self.record(at, RunEvent::Cancelled { by });
+        let Actor { user: by, key } = by.into();
+        self.record(at, RunEvent::Cancelled { by, key });
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 //! Where a provider can enforce a schema it is passed on, but nothing relies on that: every answer is checked
 //! here. Models wrap JSON in code fences and prose, which is forgiven as long as one value is meant.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::Runner;
@@ -11,10 +13,6 @@ use crate::event::{Failure, FailureKind};
 use crate::model::Request;
 use crate::run::Run;
 use crate::schema::Schema;
-
-/// What the schema follows in a model's instructions.
-const RULE: &str =
-    "Your final answer must be one JSON value that fits this JSON Schema, without any text around it:\n";
 
 /// Most problems that a model is told at once.
 const PROBLEMS: usize = 5;
@@ -28,8 +26,10 @@ pub(super) fn ask(request: &mut Request, schema: Option<&Value>) {
     if !request.system.trim().is_empty() {
         request.system.push_str("\n\n");
     }
-    request.system.push_str(RULE);
-    request.system.push_str(&schema.to_string());
+    let rule =
+        "Your final answer must be one JSON value that fits this JSON Schema, without any text around it:";
+    // Writing to a `String` cannot fail.
+    let _ = write!(request.system, "{rule}\n{schema}");
     request.response_schema = Some(schema.clone());
 }
 

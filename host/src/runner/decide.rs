@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::Runner;
-use crate::id::{ApprovalId, RunId, UserId};
+use crate::id::{ApprovalId, KeyId, RunId, UserId};
 use crate::run::{Run, RunStatus};
 use crate::store::{Claim, KeyClaim, StoreError};
 use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, PendingApproval, Question};
@@ -16,6 +16,8 @@ use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, PendingApprov
 pub struct DecideRequest {
     pub targets: Targets,
     pub by: UserId,
+    /// The API key that the request came with, if any.
+    pub key: Option<KeyId>,
     pub claim: Option<KeyClaim>,
 }
 
@@ -59,6 +61,8 @@ pub enum DecideError {
     WrongAnswer(Question),
     #[error("the caller has voted otherwise before")]
     VotedOtherwise,
+    #[error("the run's own user may not let it run")]
+    SelfApproval,
     #[error("approval {0} has expired")]
     Expired(ApprovalId),
     #[error("{0}")]
@@ -77,22 +81,41 @@ impl Runner {
     /// Records the decisions, lets the run go on when none is pending any more, and returns it as it is
     /// when that work is done.
     pub async fn decide(&self, id: &RunId, request: DecideRequest) -> Result<Run, DecideError> {
+        self.decide_at_once(id, request).await?;
+        self.settled(id).await?.ok_or(DecideError::NoSuchRun)
+    }
+
+    /// The same without waiting for what follows. A caller that leaves meanwhile changes nothing.
+    pub async fn decide_at_once(&self, id: &RunId, request: DecideRequest) -> Result<(), DecideError> {
+        let (runner, id) = (self.clone(), id.clone());
+        let decided = self.tasks.spawn(async move { runner.take_decision(&id, &request).await });
+        match decided.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_cancelled) => Err(DecideError::Draining),
+        }
+    }
+
+    async fn take_decision(&self, id: &RunId, request: &DecideRequest) -> Result<(), DecideError> {
         if self.is_draining() {
             return Err(DecideError::Draining);
         }
+        // Before the key is looked up: what the same request decided meanwhile shows in the claim, and not
+        // only in a run that waits no more.
+        let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
         if let Some(claim) = &request.claim {
             match self.store.find_claim(claim).await? {
                 None | Some(Claim::New) => {}
-                Some(Claim::Repeat(_)) => return self.outcome(id).await,
+                Some(Claim::Repeat(_)) => return Ok(()),
                 Some(Claim::Reused) => return Err(DecideError::KeyReused),
             }
         }
-        let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
-        let Some(targets) = targets(&run, &request.targets)? else { return self.outcome(id).await };
+        let Some(targets) = targets(&run, &request.targets)? else { return Ok(()) };
         loop {
-            let decisions = self.to_record(&run, &targets, &request.by).await?;
-            if decisions.is_empty() || self.record(run, decisions, &request).await? {
-                return self.outcome(id).await;
+            if let Some(decisions) = self.to_record(&run, &targets, request).await?
+                && (decisions.is_empty() || self.record(run, decisions, request).await?)
+            {
+                return Ok(());
             }
             run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
         }
@@ -126,19 +149,25 @@ impl Runner {
         Ok(true)
     }
 
-    /// The decisions that are still to be taken; none where all were taken before and say the same.
+    /// The decisions that are still to be taken; empty where all were taken before and say the same. None: the
+    /// run had something to expire first; look again.
     async fn to_record(
         &self,
         run: &Run,
         targets: &[(ApprovalId, Choice)],
-        by: &UserId,
-    ) -> Result<Vec<Decided>, DecideError> {
+        request: &DecideRequest,
+    ) -> Result<Option<Vec<Decided>>, DecideError> {
+        let DecideRequest { by, key, .. } = request;
         let mut decisions = Vec::new();
         for (id, choice) in targets {
             let asked = run.asked_for(id).ok_or_else(|| DecideError::NoSuchApproval(id.clone()))?;
             let decision = self.decision(asked, choice)?;
             if !decision.answers(asked.question) {
                 return Err(DecideError::WrongAnswer(asked.question));
+            }
+            let executes = matches!(decision, Decision::Approve { .. } | Decision::Retry);
+            if executes && !asked.self_approval && *by == run.spec().owner.user {
+                return Err(DecideError::SelfApproval);
             }
             match run.decision_on(id) {
                 Some(Decision::Expire) => return Err(DecideError::Expired(id.clone())),
@@ -148,8 +177,9 @@ impl Runner {
                     return Err(DecideError::NotPaused { current: run.status().word() });
                 }
                 None if asked.expires_at <= self.clock.now() => {
+                    // Somebody else's decision may have come first: the journal says which it was.
                     self.expire(&run.spec().id).await?;
-                    return Err(DecideError::Expired(id.clone()));
+                    return Ok(None);
                 }
                 None if run.votes_on(id).any(|vote| vote.by == *by) => {
                     // One vote each: saying it again changes nothing.
@@ -157,10 +187,13 @@ impl Runner {
                         return Err(DecideError::VotedOtherwise);
                     }
                 }
-                None => decisions.push(Decided { approval_id: id.clone(), decision, by: by.clone() }),
+                None => {
+                    let (approval_id, by, key) = (id.clone(), by.clone(), key.clone());
+                    decisions.push(Decided { approval_id, decision, by, key });
+                }
             }
         }
-        Ok(decisions)
+        Ok(Some(decisions))
     }
 
     fn decision(&self, asked: &PendingApproval, choice: &Choice) -> Result<Decision, DecideError> {
@@ -187,12 +220,13 @@ impl Runner {
             return Err(DecideError::BadArguments(format!("{} is not loaded any more", asked.tool)));
         };
         plugin.check_arguments(&spec.name, arguments).map_err(DecideError::BadArguments)?;
-        let fingerprint = Fingerprint::of(plugin.digest(), &spec.name, arguments);
+        // An edit changes the arguments and nothing else. Where the plugin is not the one that the human was
+        // asked about, the edit is bound to no plugin at all, and the call does not run.
+        let asked_arguments = asked.call.parsed_arguments().unwrap_or_default();
+        let unchanged = asked.fingerprint == Fingerprint::of(plugin.digest(), &spec.name, &asked_arguments);
+        let digest = if unchanged { plugin.digest() } else { asked.fingerprint.as_str() };
+        let fingerprint = Fingerprint::of(digest, &spec.name, arguments);
         Ok(EditedArguments { arguments: arguments.clone(), fingerprint })
-    }
-
-    async fn outcome(&self, id: &RunId) -> Result<Run, DecideError> {
-        self.settled(id).await?.ok_or(DecideError::NoSuchRun)
     }
 }
 

@@ -15,13 +15,17 @@ use super::answer;
 use super::presence::Present;
 use crate::event::{Failure, FailureKind};
 use crate::id::CallId;
-use crate::model::Request;
-use crate::run::{InvalidTransition, Run, Step, budget_exceeded};
-use crate::session::{Message, PastTurn, Reply, Tokens};
-use crate::store::StoreError;
+use crate::model::{Deltas, ModelError, Request};
+use crate::run::{InvalidTransition, Run, Step};
+use crate::session::{Message, PastTurn, Reply};
+use crate::store::{HistoryWindow, StoreError};
 
-/// Most earlier turns that a model is sent.
+/// Most earlier turns that a model is sent, however short they are.
 const HISTORY_TURNS: u32 = 50;
+
+/// Bytes per token of history. Tokenizers differ by model, and by language from about 2 to 5: an estimate
+/// is enough to keep a conversation within a model's context, and costs nothing.
+const BYTES_PER_TOKEN: u64 = 4;
 
 /// Most follow-up questions that are passed on.
 const FOLLOWUPS: usize = 3;
@@ -67,7 +71,7 @@ impl Runner {
                     internal()
                 }
             };
-            let ended = self.change(&id, |run| run.failed(failure.clone(), self.clock.now())).await;
+            let ended = self.change(&id, |run| self.fail(run, failure.clone())).await;
             if let Err(error) = ended {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(error, "the run's failure could not be stored; the next start takes it up");
@@ -75,10 +79,15 @@ impl Runner {
         }
         .instrument(span)
         .await;
+        drop(present);
+        self.queue.rested(&run);
     }
 
     async fn advance(&self, run: &mut Run, present: &Present) -> Result<(), DriveError> {
-        let history = self.store.history(&run.spec().id, HISTORY_TURNS).await?;
+        let tokens = run.spec().agent.options.history_tokens;
+        let window =
+            HistoryWindow { turns: HISTORY_TURNS, bytes: u64::from(tokens).saturating_mul(BYTES_PER_TOKEN) };
+        let history = self.store.history(&run.spec().id, window).await?;
         loop {
             match run.step() {
                 Step::CallModel => self.call_model(run, &history).await?,
@@ -88,47 +97,73 @@ impl Runner {
                 Step::Wait | Step::Done => return Ok(()),
             }
             self.store.save(run).await?;
+            self.live.saved(&run.spec().id, run.version());
         }
     }
 
     async fn call_model(&self, run: &mut Run, history: &[PastTurn]) -> Result<(), DriveError> {
-        let max_steps = run.spec().agent.options.max_steps;
-        if run.model_calls() >= max_steps {
-            run.failed(budget_exceeded("maxSteps", max_steps), self.clock.now())?;
+        if let Some(failure) = self.model_forbidden(run).await? {
+            run.failed(failure, self.clock.now())?;
             return Ok(());
         }
         let registry = self.registry.load_full();
         let tools = registry.specs_for(&run.spec().agent).into_iter().cloned().collect();
         let mut request = Request { tools, ..request(run, history) };
         answer::ask(&mut request, run.spec().agent.options.response_schema.as_ref());
-        match self.models.reply(&request).await {
+        match self.ask(run, &request).await {
             Ok(mut reply) => {
                 self.make_call_ids_unique(run, &mut reply);
-                run.replied(reply, self.clock.now())?;
+                run.replied(self.priced(run, reply), self.clock.now())?;
             }
             Err(error) => {
                 // What the provider said is in the error; the caller gets its safe form.
                 tracing::warn!(error = &error as &dyn std::error::Error, model = %request.model, "no reply");
-                run.failed(error.into(), self.clock.now())?;
+                self.fail(run, error.into())?;
             }
         }
         Ok(())
     }
 
+    /// Asks the model to stream only where somebody watches: not every provider can.
+    async fn ask(&self, run: &Run, request: &Request) -> Result<Reply, ModelError> {
+        let id = &run.spec().id;
+        if !self.live.is_streamed(id) {
+            return self.models.reply(request).await;
+        }
+        self.live.begin(id, run.version() + 1);
+        let (live, shown) = (self.live.clone(), id.clone());
+        let mut deltas = Deltas::new(self.clock.clone(), move |piece| live.show(&shown, piece));
+        self.models.stream(request, &mut deltas).await
+    }
+
+    /// What was shown of a reply under way stays.
+    fn fail(&self, run: &mut Run, failure: Failure) -> Result<(), InvalidTransition> {
+        let now = self.clock.now();
+        match self.live.close(&run.spec().id, run.version() + 1) {
+            Some(partial) => run.reply_broken(partial, failure, now),
+            None => run.failed(failure, now),
+        }
+    }
+
     /// Asks for next questions. A failure is not the run's: it has its answer already.
     async fn suggest_followups(&self, run: &mut Run, history: &[PastTurn]) -> Result<(), DriveError> {
+        if let Some(failure) = self.spending_forbidden(run).await? {
+            tracing::warn!(reason = failure.message, "no follow-up questions");
+            run.complete(self.clock.now())?;
+            return Ok(());
+        }
         let mut request = request(run, history);
         FOLLOWUP_INSTRUCTIONS.clone_into(&mut request.system);
         let text = "Which follow-up questions could I ask next? Answer with a JSON array of strings only.";
         request.messages.push(Message::User { text: text.to_owned(), media: Vec::new() });
-        let (questions, tokens) = match self.models.reply(&request).await {
-            Ok(reply) => (questions(&reply.content), reply.tokens),
+        let (questions, reply) = match self.models.reply(&request).await {
+            Ok(reply) => (questions(&reply.content), self.priced(run, reply)),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "no follow-up questions");
-                (Vec::new(), Tokens::default())
+                (Vec::new(), Reply::default())
             }
         };
-        run.suggested(questions, tokens, self.clock.now())?;
+        run.suggested(questions, reply.tokens, reply.cost_micros, self.clock.now())?;
         Ok(())
     }
 

@@ -1,13 +1,21 @@
-//! What happens without anybody asking: taking up the runs of a process that is gone, and expiring
-//! approvals that nobody decided.
+//! What happens without anybody asking: taking up the runs of a process that is gone, expiring approvals
+//! that nobody decided, and forgetting old idempotency keys.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Runner;
-use crate::id::{RunId, UserId};
+use super::presence::Present;
+use crate::id::{ApprovalId, RunId, UserId};
 use crate::run::RunStatus;
-use crate::store::StoreError;
+use crate::store::{CLAIM_AGE, StoreError};
 use crate::tool::{Decided, Decision};
+
+/// Runs that a process which starts takes up in one [`PACE`]. Thousands at once would read their journals,
+/// and then ask their models, all at the same time; how long each then takes holds up none behind it.
+const TAKEN_UP_AT_ONCE: usize = 64;
+
+const PACE: Duration = Duration::from_millis(100);
 
 /// How often expired approvals are looked for.
 const EXPIRY_EVERY: Duration = Duration::from_secs(5);
@@ -16,51 +24,93 @@ const EXPIRY_EVERY: Duration = Duration::from_secs(5);
 const EXPIRY_BATCH: u32 = 100;
 
 impl Runner {
-    /// Takes up every run that the store says is RUNNING. Called once, before requests are served: the
-    /// database has one owner, so nobody else drives them.
+    /// Takes up every run that the store says is RUNNING, one pace after the other, and says how many they
+    /// are. Called once, before requests are served: the database has one owner, so nobody else drives them.
     pub async fn recover(&self) -> Result<usize, StoreError> {
         let runs = self.store.running().await?;
         let found = runs.len();
-        for id in runs {
+        for (place, id) in runs.into_iter().enumerate() {
+            let turn = PACE * u32::try_from(place / TAKEN_UP_AT_ONCE).unwrap_or(u32::MAX);
+            // Now, not at its turn: who asks for the run meanwhile waits for it, and a cancel finds it.
             let present = self.presence.enter(&id);
-            // A run whose journal cannot be read must not keep the others from going on.
-            let mut run = match self.store.load(&id).await {
-                Ok(Some(run)) => run,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, run.id = %id, "cannot take up a run");
-                    continue;
+            let (runner, cancelled) = (self.clone(), present.cancelled().clone());
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = runner.draining.cancelled() => {}
+                    () = cancelled.cancelled() => {}
+                    () = tokio::time::sleep(turn) => runner.take_up(&id, present).await,
                 }
-            };
-            if run.claim(self.clock.now()).is_ok() {
-                self.store.save(&mut run).await?;
-                self.spawn(run, present);
-            }
+            });
         }
         Ok(found)
     }
 
-    /// Expires approvals until the server stops.
+    /// A run that cannot be taken up is left to the next start, and keeps no other from going on.
+    async fn take_up(&self, id: &RunId, present: Present) {
+        let claimed = async {
+            let Some(mut run) = self.store.load(id).await? else { return Ok(None) };
+            if run.claim(self.clock.now()).is_err() {
+                return Ok(None);
+            }
+            match self.store.save(&mut run).await {
+                Ok(()) => Ok(Some(run)),
+                // Somebody cancelled it.
+                Err(StoreError::Conflict) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        match claimed.await {
+            Ok(Some(run)) => self.spawn(run, present),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, run.id = %id, "cannot take up a run");
+            }
+        }
+    }
+
+    /// Expires approvals, and forgets idempotency keys, until the server stops.
     pub async fn expire_forever(&self) {
         let mut ticks = tokio::time::interval(EXPIRY_EVERY);
+        let mut unreadable = HashSet::new();
         loop {
             tokio::select! {
                 () = self.draining.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            if let Err(error) = self.expire_due().await {
+            if let Err(error) = self.expire_due(&mut unreadable).await {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "cannot expire approvals; trying again"
                 );
             }
+            // A key that is not pruned yet counts as unknown all the same.
+            if let Err(error) = self.store.prune_claims(self.clock.now().minus(CLAIM_AGE)).await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot forget old idempotency keys; trying again"
+                );
+            }
         }
     }
 
-    /// Expires what is due now.
-    pub async fn expire_due(&self) -> Result<(), StoreError> {
-        for (run, _) in self.store.expired(self.clock.now(), EXPIRY_BATCH).await? {
-            self.expire(&run).await?;
+    /// Expires what is due now. Approvals of runs whose journals cannot be read are left to the next start:
+    /// they keep no others from expiring, and are not tried again and again.
+    async fn expire_due(&self, unreadable: &mut HashSet<ApprovalId>) -> Result<(), StoreError> {
+        let known = u32::try_from(unreadable.len()).unwrap_or(u32::MAX);
+        let due = self.store.expired(self.clock.now(), EXPIRY_BATCH.saturating_add(known)).await?;
+        for (run, approval) in due {
+            if unreadable.contains(&approval) {
+                continue;
+            }
+            match self.expire(&run).await {
+                Err(error @ StoreError::Damaged(_)) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, run.id = %run, "cannot expire an approval; the next start tries again");
+                    unreadable.insert(approval);
+                }
+                result => result?,
+            }
         }
         Ok(())
     }
@@ -74,7 +124,12 @@ impl Runner {
             let overdue = run.pending().iter().filter(|approval| approval.expires_at <= now);
             let by = UserId::from("system");
             let expired: Vec<Decided> = overdue
-                .map(|a| Decided { approval_id: a.id.clone(), decision: Decision::Expire, by: by.clone() })
+                .map(|a| Decided {
+                    approval_id: a.id.clone(),
+                    decision: Decision::Expire,
+                    by: by.clone(),
+                    key: None,
+                })
                 .collect();
             if expired.is_empty() || run.decide(expired, now).is_err() {
                 return Ok(());

@@ -5,6 +5,7 @@
 //! together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::Value;
@@ -13,7 +14,6 @@ use super::Runner;
 use super::drive::DriveError;
 use super::presence::Present;
 use crate::agent::Agent;
-
 use crate::plugin::{Invocation, Plugin};
 use crate::registry::ToolRegistry;
 use crate::run::{DueCall, Run, Standing};
@@ -42,6 +42,8 @@ struct Asked {
     tool: ToolName,
     title: Option<String>,
     fingerprint: Fingerprint,
+    /// It may run because a human said so, now or before the crash.
+    gated: bool,
 }
 
 impl Runner {
@@ -62,6 +64,13 @@ impl Runner {
                 Verdict::Ask(what) => asked.push(self.approval(run, call, what)),
             }
         }
+        // Before a human is asked, too: nobody should approve what cannot run.
+        if !(runnable.is_empty() && asked.is_empty())
+            && let Some(failure) = self.tool_forbidden(run).await?
+        {
+            run.failed(failure, self.clock.now())?;
+            return Ok(());
+        }
         if runnable.is_empty() {
             if !asked.is_empty() {
                 run.paused(asked, self.clock.now())?;
@@ -69,7 +78,8 @@ impl Runner {
             return Ok(());
         }
         let side_by_side = runnable.iter().take_while(|(_, what)| what.read_only).count();
-        runnable.truncate(side_by_side.max(1));
+        let left = run.spec().agent.budget.calls_left(run.spent());
+        runnable.truncate(side_by_side.max(1).min(left));
         self.execute(run, runnable, present).await
     }
 
@@ -105,8 +115,12 @@ impl Runner {
     }
 
     fn approval(&self, run: &Run, call: ToolCall, asked: Asked) -> PendingApproval {
-        let Asked { question, tool, title, fingerprint } = asked;
+        let Asked { question, tool, title, fingerprint, gated } = asked;
         let agent = &run.spec().agent;
+        let terms = agent.approval_terms(&tool);
+        let expiry = Duration::from_millis(terms.expiry_ms.unwrap_or(agent.options.approval_expiry_ms));
+        // What became of a call is a matter of fact, not of votes.
+        let approvers = if question == Question::Approval { terms.approvers } else { 1 };
         let what = title.map_or_else(|| tool.to_string(), |title| format!("{title} ({tool})"));
         let message = match question {
             Question::Approval => {
@@ -120,23 +134,31 @@ impl Runner {
         PendingApproval {
             id: self.ids.next(),
             question,
-            approvers: 1,
+            approvers,
+            // Nobody had to approve a call that was not gated, so nobody has to approve its retry.
+            self_approval: terms.self_approval || !gated,
             call,
             tool,
             fingerprint,
             message,
-            expires_at: self.clock.now().plus(agent.options.approval_expiry()),
+            expires_at: self.clock.now().plus(expiry),
         }
     }
 }
 
 fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &Standing) -> Verdict {
-    let found = call.name.parse::<ToolName>().ok().and_then(|name| registry.get(&name));
+    let name = call.name.parse::<ToolName>().ok();
+    let found = name.as_ref().and_then(|name| registry.get(name));
     let Some((plugin, spec)) = found.filter(|(_, spec)| agent.may_use(&spec.name)) else {
-        return match standing {
-            Standing::Requested => Verdict::Answer(no_such_tool(registry, agent, &call.name)),
-            Standing::Approved(_) | Standing::InDoubt(_) | Standing::Again(_) => {
-                Verdict::Answer(unavailable())
+        return match (standing, name) {
+            (Standing::Requested, _) => Verdict::Answer(no_such_tool(registry, agent, &call.name)),
+            (Standing::Approved(_), _) => Verdict::Answer(unavailable()),
+            (Standing::Again(_), _) | (Standing::InDoubt(_), None) => Verdict::Answer(not_run_again()),
+            // That its tool is gone now does not mean that the call did not happen.
+            (Standing::InDoubt(doubt), Some(tool)) => {
+                let fingerprint = Fingerprint::of("", &tool, &call.parsed_arguments().unwrap_or_default());
+                let (question, gated) = (Question::OutcomeUnknown, doubt.approved.is_some());
+                Verdict::Ask(Asked { question, tool, title: None, fingerprint, gated })
             }
         };
     };
@@ -153,9 +175,9 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
             read_only: spec.annotations.read_only,
         })
     };
-    let ask = |question, fingerprint| {
+    let ask = |question, fingerprint, gated| {
         let (tool, title) = (spec.name.clone(), spec.annotations.title.clone());
-        Verdict::Ask(Asked { question, tool, title, fingerprint })
+        Verdict::Ask(Asked { question, tool, title, fingerprint, gated })
     };
     let unchanged =
         |approved: &Option<Fingerprint>| approved.as_ref().is_none_or(|approved| *approved == fingerprint);
@@ -168,17 +190,17 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
             match agent.approval(spec) {
                 Approval::Skip => run(arguments),
                 Approval::Forbid => Verdict::Answer(forbidden(&spec.name)),
-                Approval::Ask => ask(Question::Approval, fingerprint),
+                Approval::Ask => ask(Question::Approval, fingerprint, true),
             }
         }
         Standing::Approved(approved) if *approved == fingerprint => run(arguments),
-        Standing::Approved(_) => Verdict::Answer(unavailable()),
         Standing::InDoubt(doubt) if spec.annotations.repeatable() && unchanged(&doubt.approved) => {
             run(arguments)
         }
-        Standing::InDoubt(_) => ask(Question::OutcomeUnknown, fingerprint),
+        Standing::InDoubt(doubt) => ask(Question::OutcomeUnknown, fingerprint, doubt.approved.is_some()),
         Standing::Again(doubt) if unchanged(&doubt.approved) => run(arguments),
-        Standing::Again(_) => Verdict::Answer(unavailable()),
+        Standing::Again(_) => Verdict::Answer(not_run_again()),
+        Standing::Approved(_) => Verdict::Answer(unavailable()),
     }
 }
 
@@ -206,4 +228,10 @@ fn unavailable() -> ToolOutcome {
     let text = "The tool changed or was removed after this call was approved, so it did not run. If it is still \
                 needed, call the tool again.";
     ToolOutcome::of(OutcomeKind::Unavailable, text)
+}
+
+fn not_run_again() -> ToolOutcome {
+    let text = "The server stopped while this call was running, and its tool changed or was removed since, so it was \
+                not run again. Whether it took effect is not known.";
+    ToolOutcome::of(OutcomeKind::Interrupted, text)
 }

@@ -1,10 +1,11 @@
 //! Statements on approvals. The journal decides; these rows are how approvals are found and listed.
 
-use super::StoreError;
 use super::dialect::{Columns, Dialect, Sql};
 use super::row::Resolution;
+use super::{Listed, Range, StoreError};
 use crate::clock::Timestamp;
-use crate::id::{ApprovalId, RunId, UserId};
+use crate::id::{AgentId, ApprovalId, OrgId, RunId, UserId};
+use crate::session::Owner;
 use crate::tool::PendingApproval;
 
 pub(super) async fn open<D: Dialect>(
@@ -97,4 +98,89 @@ pub(super) async fn expired<D: Dialect>(
         .await?;
     let approval = |row: &Columns<D>| Ok((RunId::from(row.text(0)?), ApprovalId::from(row.text(1)?)));
     rows.iter().map(approval).collect()
+}
+
+/// Whose approvals are meant; none = everybody's.
+#[derive(Clone, Debug, Default)]
+pub struct ApprovalFilter {
+    pub org: Option<OrgId>,
+    pub user: Option<UserId>,
+}
+
+/// An approval as its row says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApprovalRow {
+    pub id: ApprovalId,
+    pub run: RunId,
+    /// Whose run it is.
+    pub owner: Owner,
+    pub agent: AgentId,
+    pub tool: String,
+    /// JSON text.
+    pub arguments: String,
+    pub status: String,
+    pub resolved_by: Option<UserId>,
+    pub comment: Option<String>,
+    pub message: String,
+    pub created_at: Timestamp,
+    pub resolved_at: Option<Timestamp>,
+    pub expires_at: Timestamp,
+}
+
+/// Written out, because statements are constants.
+macro_rules! columns {
+    ($rest:literal) => {
+        concat!(
+            "select id, run_id, org_id, user_id, agent_id, tool_name, arguments, status, resolved_by, comment, message,
+                 created_at, resolved_at, expires_at
+             from approvals ",
+            $rest
+        )
+    };
+}
+
+/// Those that ask for a yes or no, oldest first.
+pub(super) async fn pending<D: Dialect>(
+    sql: &mut Sql<'_, D>,
+    filter: &ApprovalFilter,
+    range: Range,
+) -> Result<Listed<ApprovalRow>, StoreError> {
+    let values =
+        [filter.org.as_ref().map(OrgId::as_str).into(), filter.user.as_ref().map(UserId::as_str).into()];
+    let count = "select count(*) from approvals where status = 'PENDING' and question = 'approval'
+        and ($1 is null or org_id = $1) and ($2 is null or user_id = $2)";
+    let total = sql.row(count, &values).await?.map_or(Ok(0), |row| row.count(0))?;
+    let page = columns!(
+        "where status = 'PENDING' and question = 'approval'
+             and ($1 is null or org_id = $1) and ($2 is null or user_id = $2)
+         order by created_at, id limit $3 offset $4"
+    );
+    let rows = sql.rows(page, &[&values[..], &range.values()].concat()).await?;
+    Ok(Listed { rows: rows.iter().map(approval).collect::<Result<_, _>>()?, total })
+}
+
+pub(super) async fn find<D: Dialect>(
+    sql: &mut Sql<'_, D>,
+    id: &ApprovalId,
+) -> Result<Option<ApprovalRow>, StoreError> {
+    let row = sql.row(columns!("where id = $1"), &[id.as_str().into()]).await?;
+    row.as_ref().map(approval).transpose()
+}
+
+fn approval<D: Dialect>(row: &Columns<D>) -> Result<ApprovalRow, StoreError> {
+    Ok(ApprovalRow {
+        id: ApprovalId::from(row.text(0)?),
+        run: RunId::from(row.text(1)?),
+        owner: Owner { org: OrgId::from(row.text(2)?), user: UserId::from(row.text(3)?) },
+        agent: AgentId::from(row.text(4)?),
+        tool: row.text(5)?,
+        arguments: row.text(6)?,
+        status: row.text(7)?,
+        resolved_by: row.opt_text(8)?.map(UserId::from),
+        comment: row.opt_text(9)?,
+        message: row.text(10)?,
+        created_at: row.time(11)?,
+        resolved_at: row.opt_int(12)?.map(Timestamp::from_millis),
+        expires_at: row.time(13)?,
+    })
 }

@@ -2,7 +2,8 @@
 
 use super::dialect::{Dialect, Sql};
 use super::writer::Undo;
-use super::{Claim, Creation, KeyClaim, StoreError};
+use super::{CLAIM_AGE, Claim, Creation, KeyClaim, StoreError};
+use crate::clock::Timestamp;
 use crate::id::RunId;
 
 pub(super) async fn take<D: Dialect, T: From<Claim>>(
@@ -14,7 +15,9 @@ pub(super) async fn take<D: Dialect, T: From<Claim>>(
         .execute(
             "insert into idempotency_keys (org_id, user_id, key, request, run_id, created_at)
              values ($1, $2, $3, $4, $5, $6)
-             on conflict (org_id, user_id, key) do nothing",
+             on conflict (org_id, user_id, key) do update
+             set request = excluded.request, run_id = excluded.run_id, created_at = excluded.created_at
+             where idempotency_keys.created_at <= $7",
             &[
                 claim.org.as_str().into(),
                 claim.user.as_str().into(),
@@ -22,6 +25,7 @@ pub(super) async fn take<D: Dialect, T: From<Claim>>(
                 claim.request.as_str().into(),
                 run.as_str().into(),
                 claim.at.into(),
+                forgotten(claim).into(),
             ],
         )
         .await?;
@@ -41,8 +45,14 @@ pub(super) async fn find<D: Dialect>(
 ) -> Result<Option<Claim>, StoreError> {
     let row = sql
         .row(
-            "select request, run_id from idempotency_keys where org_id = $1 and user_id = $2 and key = $3",
-            &[claim.org.as_str().into(), claim.user.as_str().into(), claim.key.as_str().into()],
+            "select request, run_id from idempotency_keys
+             where org_id = $1 and user_id = $2 and key = $3 and created_at > $4",
+            &[
+                claim.org.as_str().into(),
+                claim.user.as_str().into(),
+                claim.key.as_str().into(),
+                forgotten(claim).into(),
+            ],
         )
         .await?;
     let Some(row) = row else { return Ok(None) };
@@ -51,6 +61,16 @@ pub(super) async fn find<D: Dialect>(
     } else {
         Ok(Some(Claim::Reused))
     }
+}
+
+/// Forgets the keys claimed up to `before`.
+pub(super) async fn prune<D: Dialect>(sql: &mut Sql<'_, D>, before: Timestamp) -> Result<u64, StoreError> {
+    Ok(sql.execute("delete from idempotency_keys where created_at <= $1", &[before.into()]).await?)
+}
+
+/// A key claimed up to this time is as good as unknown.
+fn forgotten(claim: &KeyClaim) -> Timestamp {
+    claim.at.minus(CLAIM_AGE)
 }
 
 impl From<Claim> for Creation {

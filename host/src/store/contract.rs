@@ -1,7 +1,5 @@
 //! What every store promises, checked against every database there is.
 
-mod outbox;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +11,19 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::agent::{Agent, Options};
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::event::{Failure, FailureKind, NewRun};
 use crate::id::{AgentId, Ids};
 use crate::key::{Role, Token};
-use crate::session::{Media, Owner, Reply, Tokens};
+use crate::session::{Chunk, ChunkOf, Media, Owner, Reply, Tokens};
 use crate::tool::{
     Decided, Decision, EditedArguments, Fingerprint, OutcomeKind, PendingApproval, ToolCall, ToolName,
     ToolOutcome, Usage,
 };
+
+mod outbox;
+mod queue;
 
 /// An empty database of each kind.
 fn homes() -> Vec<Home> {
@@ -85,13 +87,18 @@ impl Home {
         Run::new(new, self.now())
     }
 
+    fn queued_in(&self, session: &SessionId, input: &str) -> Run {
+        let run = self.run_in(session, input);
+        Run::new(NewRun { queued: true, ..run.spec().clone() }, self.now())
+    }
+
     fn run(&self) -> Run {
         self.run_in(&self.ids.next(), "What is 6 times 7?")
     }
 
     async fn created(&self, store: &Arc<dyn Store>) -> Run {
         let mut run = self.run();
-        assert_eq!(store.create(&mut run, None).await.unwrap(), Creation::Created);
+        assert_eq!(store.create(&mut run, &Terms::default()).await.unwrap(), Creation::Created);
         run
     }
 
@@ -111,6 +118,7 @@ impl Home {
         PendingApproval {
             question: crate::tool::Question::Approval,
             approvers: 1,
+            self_approval: true,
             id: ApprovalId::from(format!("approval of {}", call.id)),
             fingerprint: Fingerprint::of("digest", &tool, &json!({})),
             call,
@@ -131,6 +139,10 @@ impl Home {
     }
 }
 
+fn claiming(claim: &KeyClaim) -> Terms {
+    Terms { claim: Some(claim.clone()), ..Terms::default() }
+}
+
 fn owner(user: &str) -> Owner {
     Owner { org: OrgId::from("default"), user: UserId::from(user) }
 }
@@ -144,8 +156,11 @@ fn agent(id: &str) -> Agent {
         instructions: "Be brief.".to_owned(),
         tools: Vec::new(),
         approval: Vec::new(),
+        self_approval: true,
         vision: None,
         options: Options::default(),
+        budget: Budget::default(),
+        version: 0,
     }
 }
 
@@ -172,11 +187,13 @@ fn approve(approval: &PendingApproval, edited: Option<EditedArguments>) -> Decid
         approval_id: approval.id.clone(),
         decision: Decision::Approve { comment: Some("go on".to_owned()), edited },
         by: UserId::from("boss"),
+        key: None,
     }
 }
 
 fn space(scope_id: &str) -> KvSpace {
     KvSpace {
+        run: None,
         plugin: "notes".to_owned(),
         org: OrgId::from("default"),
         scope: "user",
@@ -211,13 +228,40 @@ async fn every_kind_of_event_survives() {
         let mut seen = std::collections::BTreeSet::new();
         for mut run in [completed_run(&home), failed_run(&home), cancelled_run(&home)] {
             seen.extend(run.unsaved().iter().map(|recorded| recorded.event.kind()));
-            assert_eq!(store.create(&mut run, None).await.unwrap(), Creation::Created);
+            assert_eq!(store.create(&mut run, &Terms::default()).await.unwrap(), Creation::Created);
             assert!(run.unsaved().is_empty());
             let loaded = store.load(&run.spec().id).await.unwrap().unwrap();
             assert_same(&loaded, &run);
         }
         assert_eq!(seen.len(), 11, "a new kind of event belongs in one of these runs: {seen:?}");
         assert!(store.load(&RunId::from("unknown")).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_journal_is_read_in_batches_and_watched() {
+    for home in homes() {
+        let store = home.open().await;
+        let mut run = home.created(&store).await;
+        let id = run.spec().id.clone();
+        let mut watch = store.watch(&id);
+        let partial = Reply {
+            chunks: vec![Chunk { of: ChunkOf::Content, bytes: 4, at: home.now() }],
+            ..answer("Half")
+        };
+        let failure = Failure { kind: FailureKind::ModelError, message: "it broke off".to_owned() };
+        run.reply_broken(partial.clone(), failure, home.now()).unwrap();
+        let written = run.unsaved().to_vec();
+        store.save(&mut run).await.unwrap();
+        watch.written().await;
+        assert_eq!(store.events_after(&id, 1, 10).await.unwrap(), written);
+        assert_eq!(store.events_after(&id, 1, 1).await.unwrap(), written[..1]);
+        assert_eq!(store.events_after(&id, 2, 10).await.unwrap(), written[1..]);
+        assert_eq!(store.events_after(&id, 0, 10).await.unwrap().len(), 3);
+        for (id, seq) in [(&id, 3), (&RunId::from("unknown"), 0)] {
+            assert_eq!(store.events_after(id, seq, 10).await.unwrap(), []);
+        }
+        assert_same(&store.load(&id).await.unwrap().unwrap(), &run);
     }
 }
 
@@ -248,12 +292,13 @@ fn completed_run(home: &Home) -> Run {
         approval_id: approvals[1].id.clone(),
         decision: Decision::Expire,
         by: UserId::from("system"),
+        key: None,
     };
     run.decide(vec![approve(&approvals[0], Some(edited)), expire], home.now()).unwrap();
     run.started(&"b".into(), home.now()).unwrap();
     run.finished(&"b".into(), ToolOutcome::of(OutcomeKind::Ok, "gone"), 1, home.now()).unwrap();
     run.replied(answer("Done."), home.now()).unwrap();
-    run.suggested(vec!["And now?".to_owned()], Tokens::default(), home.now()).unwrap();
+    run.suggested(vec!["And now?".to_owned()], Tokens::default(), Some(7), home.now()).unwrap();
     run
 }
 
@@ -300,11 +345,18 @@ async fn a_save_on_a_stale_version_writes_nothing() {
         assert!(matches!(store.save(&mut stranger).await, Err(StoreError::Conflict)));
         // One that is taken up by another process belongs to it.
         let mut mine = home.created(&store).await;
-        let mut theirs = mine.clone();
+        let (mut theirs, mut third) = (mine.clone(), mine.clone());
         theirs.claim(home.now()).unwrap();
         store.save(&mut theirs).await.unwrap();
         mine.replied(answer("late"), home.now()).unwrap();
         assert!(matches!(store.save(&mut mine).await, Err(StoreError::Conflict)));
+        let owned = store.load(&theirs.spec().id).await.unwrap().unwrap();
+        assert_same(&owned, &theirs);
+        assert_eq!((mine.attempt(), owned.attempt()), (1, 2));
+        // Nor can two processes take it up.
+        third.claim(home.now()).unwrap();
+        assert!(matches!(store.save(&mut third).await, Err(StoreError::Conflict)));
+        assert_same(&store.load(&theirs.spec().id).await.unwrap().unwrap(), &theirs);
     }
 }
 
@@ -339,13 +391,13 @@ async fn an_idempotency_key_belongs_to_one_request() {
         assert_eq!(store.find_claim(&claim).await.unwrap(), None);
         let mut run = home.run();
         let id = run.spec().id.clone();
-        assert_eq!(store.create(&mut run, Some(&claim)).await.unwrap(), Creation::Created);
+        assert_eq!(store.create(&mut run, &claiming(&claim)).await.unwrap(), Creation::Created);
 
         let mut repeat = home.run();
-        let creation = store.create(&mut repeat, Some(&claim)).await.unwrap();
+        let creation = store.create(&mut repeat, &claiming(&claim)).await.unwrap();
         assert_eq!(creation, Creation::Repeat(id.clone()));
         let other = home.claim("key", "another request");
-        assert_eq!(store.create(&mut repeat, Some(&other)).await.unwrap(), Creation::KeyReused);
+        assert_eq!(store.create(&mut repeat, &claiming(&other)).await.unwrap(), Creation::KeyReused);
         assert!(store.load(&repeat.spec().id).await.unwrap().is_none());
         assert!(store.session(&repeat.spec().session).await.unwrap().is_none());
         assert_eq!(repeat.unsaved().len(), 1);
@@ -370,10 +422,10 @@ async fn of_many_creations_under_one_key_one_happens() {
         let creations = (0..32).map(|_| {
             let (store, mut run, claim) = (Arc::clone(&store), home.run(), home.claim("key", "request"));
             async move {
-                match store.create(&mut run, Some(&claim)).await.unwrap() {
+                match store.create(&mut run, &claiming(&claim)).await.unwrap() {
                     Creation::Created => (true, run.spec().id.clone()),
                     Creation::Repeat(id) => (false, id),
-                    other @ (Creation::KeyReused | Creation::ForeignSession) => panic!("{other:?}"),
+                    other => panic!("{other:?}"),
                 }
             }
         });
@@ -405,14 +457,16 @@ async fn a_session_belongs_to_one_user_and_agent() {
         ];
         for mut stranger in runs {
             let claim = home.claim("key", "request");
-            let creation = store.create(&mut stranger, Some(&claim)).await.unwrap();
+            let creation = store.create(&mut stranger, &claiming(&claim)).await.unwrap();
             assert_eq!(creation, Creation::ForeignSession);
             assert!(store.load(&stranger.spec().id).await.unwrap().is_none());
             assert_eq!(store.find_claim(&claim).await.unwrap(), None);
         }
         // The same run twice is no second run.
+        run.cancel(UserId::from("ann"), home.now()).unwrap();
+        store.save(&mut run).await.unwrap();
         run = Run::new(run.spec().clone(), home.now());
-        assert!(matches!(store.create(&mut run, None).await, Err(StoreError::Conflict)));
+        assert!(matches!(store.create(&mut run, &Terms::default()).await, Err(StoreError::Conflict)));
     }
 }
 
@@ -424,20 +478,22 @@ async fn history_is_the_latest_completed_turns_oldest_first() {
         let mut runs = Vec::new();
         for number in 1..=6 {
             // The manual clock stands still: the order is the turns', not the times'.
-            let mut run = home.run_in(&session, &format!("question {number}"));
-            store.create(&mut run, None).await.unwrap();
+            let mut run = home.queued_in(&session, &format!("question {number}"));
+            store.create(&mut run, &Terms::default()).await.unwrap();
             runs.push(run);
         }
         for (index, run) in runs.iter_mut().enumerate() {
+            run.start(home.now()).unwrap();
             match index {
                 1 => run.cancel(UserId::from("ann"), home.now()).unwrap(),
-                3 => continue,
+                3 => {}
                 _ => run.replied(answer(&format!("answer {}", index + 1)), home.now()).unwrap(),
             }
             store.save(run).await.unwrap();
         }
-        let inputs = async |run: &Run, limit| -> Vec<String> {
-            let turns = store.history(&run.spec().id, limit).await.unwrap();
+        let inputs = async |run: &Run, turns| -> Vec<String> {
+            let window = HistoryWindow { turns, bytes: 1000 };
+            let turns = store.history(&run.spec().id, window).await.unwrap();
             turns.into_iter().map(|turn| format!("{}: {}", turn.input, turn.output)).collect()
         };
         let turns = ["question 1: answer 1", "question 3: answer 3", "question 5: answer 5"];
@@ -473,11 +529,13 @@ async fn approval_rows_follow_the_journal() {
             approval_id: pending[1].id.clone(),
             decision: Decision::Reject { comment: None },
             by: UserId::from("boss"),
+            key: None,
         };
         let expire = Decided {
             approval_id: pending[2].id.clone(),
             decision: Decision::Expire,
             by: UserId::from("system"),
+            key: None,
         };
         let decisions = vec![approve(&pending[0], Some(edited)), reject, expire];
         run.decide(decisions, home.now()).unwrap();
@@ -541,7 +599,7 @@ async fn the_row_says_what_lists_show() {
         store.save(&mut run).await.unwrap();
         store.save(&mut run).await.expect("nothing to save is no conflict");
         let mut failed = failed_run(&home);
-        store.create(&mut failed, None).await.unwrap();
+        store.create(&mut failed, &Terms::default()).await.unwrap();
         let done = "COMPLETED|5|2|openai::gpt-4o-mini|42|-|10|2|1|9";
         let failed = "FAILED|2|1|openai::gpt-4o-mini||no_api_key|-|0|1|0";
         assert_eq!(row().await, [done, failed]);
@@ -615,6 +673,24 @@ async fn no_increment_is_lost() {
         at_once(tasks).await;
         let entry = store.kv_get(&space("ann"), "n").await.unwrap().unwrap();
         assert_eq!((entry.value, entry.version), (vec![32], 32));
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_has_ended_writes_nothing_more() {
+    for home in homes() {
+        let store = home.open().await;
+        let mut run = home.run();
+        store.create(&mut run, &Terms::default()).await.unwrap();
+        let space = KvSpace { run: Some(run.spec().id.clone()), ..space("ann") };
+        let condition = KvCondition { expected: None, max_bytes: 1000, max_entries: 10 };
+        assert_eq!(store.kv_put(&space, "k", b"1", condition).await.unwrap(), Ok(1));
+        run.cancel(UserId::from("ann"), home.now()).unwrap();
+        store.save(&mut run).await.unwrap();
+        assert_eq!(store.kv_put(&space, "k", b"2", condition).await.unwrap(), Err(KvRefusal::RunEnded));
+        assert_eq!(store.kv_delete(&space, "k", None).await.unwrap(), Err(KvRefusal::RunEnded));
+        let entry = store.kv_get(&space, "k").await.unwrap().unwrap();
+        assert_eq!((entry.value, entry.version), (b"1".to_vec(), 1));
     }
 }
 
@@ -701,7 +777,7 @@ async fn what_was_committed_is_there_after_a_crash() {
         let runs = (0..20).map(|_| {
             let (store, mut run) = (Arc::clone(&store), home.run());
             async move {
-                store.create(&mut run, None).await.unwrap();
+                store.create(&mut run, &Terms::default()).await.unwrap();
                 run.spec().id.clone()
             }
         });
@@ -721,7 +797,8 @@ async fn a_closed_store_says_so_and_what_was_queued_is_written() {
         let store = home.open().await;
         let mut runs: Vec<Run> = (0..5).map(|_| home.run()).collect();
         {
-            let creations = runs.iter_mut().map(|run| store.create(run, None));
+            let terms = Terms::default();
+            let creations = runs.iter_mut().map(|run| store.create(run, &terms));
             let creations = futures_util::future::join_all(creations);
             // Polled in order: the creations are queued before the queue closes.
             let (created, ()) = tokio::join!(creations, store.close());
@@ -732,7 +809,7 @@ async fn a_closed_store_says_so_and_what_was_queued_is_written() {
         assert!(matches!(store.load(id).await, Err(StoreError::Closed)));
         assert!(matches!(store.ping().await, Err(StoreError::Closed)));
         let mut late = home.run();
-        assert!(matches!(store.create(&mut late, None).await, Err(StoreError::Closed)));
+        assert!(matches!(store.create(&mut late, &Terms::default()).await, Err(StoreError::Closed)));
         let again = home.open().await;
         assert!(again.load(id).await.unwrap().is_some());
         again.ping().await.unwrap();
@@ -759,7 +836,7 @@ async fn a_database_has_one_owner_and_any_number_of_key_makers() {
             store.add_key(&key, &Token::hash(name)).await.unwrap();
             assert_eq!(server.key(&Token::hash(name)).await.unwrap(), Some(key));
         }
-        let created = tool.create(&mut home.run(), None).await;
+        let created = tool.create(&mut home.run(), &Terms::default()).await;
         assert!(matches!(created, Err(StoreError::KeysOnly)));
         server.close().await;
         home.open().await;
@@ -868,7 +945,8 @@ async fn a_dropped_caller_does_not_stop_the_writer() {
         let store = home.open().await;
         for _ in 0..10 {
             let mut run = home.run();
-            let create = store.create(&mut run, None);
+            let terms = Terms::default();
+            let create = store.create(&mut run, &terms);
             // Polled once, then dropped.
             futures_util::future::select(create, std::future::ready(())).await;
         }

@@ -69,6 +69,12 @@ impl From<u32> for Value<'_> {
     }
 }
 
+impl From<usize> for Value<'_> {
+    fn from(number: usize) -> Self {
+        Self::from(number as u64)
+    }
+}
+
 impl From<Option<u64>> for Value<'_> {
     fn from(number: Option<u64>) -> Self {
         number.map_or(Self::Int(None), Self::from)
@@ -160,8 +166,16 @@ impl<D: Dialect> Columns<D> {
     }
 
     pub(super) fn text(&self, column: usize) -> Result<String, StoreError> {
-        let text = D::text(&self.0, column).map_err(|error| unreadable(column, &error))?;
-        text.ok_or_else(|| missing(column))
+        self.opt_text(column)?.ok_or_else(|| missing(column))
+    }
+
+    pub(super) fn opt_text(&self, column: usize) -> Result<Option<String>, StoreError> {
+        D::text(&self.0, column).map_err(|error| unreadable(column, &error))
+    }
+
+    pub(super) fn opt_count(&self, column: usize) -> Result<Option<u64>, StoreError> {
+        let negative = |_| StoreError::Damaged(format!("column {column} is negative"));
+        self.opt_int(column)?.map(|number| u64::try_from(number).map_err(negative)).transpose()
     }
 
     pub(super) fn blob(&self, column: usize) -> Result<Vec<u8>, StoreError> {

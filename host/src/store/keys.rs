@@ -1,10 +1,14 @@
 //! Statements on API keys.
 
+use serde_json::{Value, json};
+
 use super::StoreError;
+use super::audit;
 use super::dialect::{Dialect, Sql};
 use super::row;
+use crate::audit::{Action, Actor, AuditEntry, ObjectType};
 use crate::clock::Timestamp;
-use crate::id::KeyId;
+use crate::id::{KeyId, OrgId};
 use crate::key::ApiKey;
 
 pub(super) async fn add<D: Dialect>(
@@ -27,6 +31,9 @@ pub(super) async fn add<D: Dialect>(
         ],
     )
     .await?;
+    let details = json!({"role": key.role.as_str(), "userId": key.owner.user, "label": key.label});
+    let entry = entry(Action::KeyCreated, &key.id, &key.owner.org, key.created_at);
+    audit::append(sql, &AuditEntry { details, ..entry }).await?;
     Ok(())
 }
 
@@ -36,12 +43,31 @@ pub(super) async fn revoke<D: Dialect>(
     at: Timestamp,
 ) -> Result<bool, StoreError> {
     let revoked = sql
-        .execute(
-            "update api_keys set revoked_at = $2 where id = $1 and revoked_at is null",
+        .row(
+            "update api_keys set revoked_at = $2 where id = $1 and revoked_at is null
+             returning org_id, user_id, role, label",
             &[id.as_str().into(), at.into()],
         )
         .await?;
-    Ok(revoked == 1)
+    let Some(row) = revoked else { return Ok(false) };
+    let org = OrgId::from(row.text(0)?);
+    let details = json!({"role": row.text(2)?, "userId": row.text(1)?, "label": row.text(3)?});
+    let entry = entry(Action::KeyRevoked, id, &org, at);
+    audit::append(sql, &AuditEntry { details, ..entry }).await?;
+    Ok(true)
+}
+
+/// The command line is the one door to keys.
+fn entry(action: Action, id: &KeyId, org: &OrgId, at: Timestamp) -> AuditEntry {
+    AuditEntry {
+        at,
+        org: org.clone(),
+        by: Actor::command_line(),
+        action,
+        object: ObjectType::Key,
+        object_id: id.to_string(),
+        details: Value::Null,
+    }
 }
 
 pub(super) async fn find<D: Dialect>(sql: &mut Sql<'_, D>, hash: &str) -> Result<Option<ApiKey>, StoreError> {

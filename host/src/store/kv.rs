@@ -48,6 +48,7 @@ pub(super) async fn put<D: Dialect>(
     put: &Put,
 ) -> Result<Result<u64, KvRefusal>, Refused<u64>> {
     let Put { space, key, value, condition } = put;
+    check_run(sql, space).await?;
     enter(sql, space).await?;
     let held = held(sql, space, key).await?;
     check_version(&held, condition.expected)?;
@@ -76,6 +77,7 @@ pub(super) async fn delete<D: Dialect>(
     key: &str,
     expected: Option<u64>,
 ) -> Result<Result<bool, KvRefusal>, Refused<bool>> {
+    check_run(sql, space).await?;
     enter(sql, space).await?;
     let held = held(sql, space, key).await?;
     check_version(&held, expected)?;
@@ -130,6 +132,18 @@ pub(super) async fn list<D: Dialect>(
         String::from_utf8(row.blob(0)?).map_err(|_| StoreError::Damaged("a key is not UTF-8".to_owned()))
     };
     rows.iter().map(key).collect()
+}
+
+/// A guest is stopped soon after its run was cancelled, but not before somebody was told that it is.
+async fn check_run<D: Dialect, T>(sql: &mut Sql<'_, D>, space: &KvSpace) -> Result<(), Refused<T>> {
+    let Some(run) = &space.run else { return Ok(()) };
+    let ended = sql
+        .row(
+            "select 1 from runs where id = $1 and status in ('COMPLETED', 'FAILED', 'CANCELLED')",
+            &[run.as_str().into()],
+        )
+        .await?;
+    if ended.is_some() { Err(Undo::Refused(Err(KvRefusal::RunEnded))) } else { Ok(()) }
 }
 
 /// Makes the space where it is not there, and keeps other processes out of it until the commit.

@@ -1,34 +1,86 @@
-//! Statements on webhooks: what is to be delivered, and the log of what was tried.
+//! The outbox of webhooks: what is to be told to whom, and what came of it.
 //!
 //! A row of `webhook_outbox` is one event for one endpoint, written in the transaction of the event itself.
-//! A settled row is kept for a while with its log, so that it can be delivered again by hand.
+//! A settled row is kept for a while with its log (`store/deliveries.rs`), so that it can be delivered again
+//! by hand.
+
+use serde_json::json;
 
 use super::dialect::{Columns, Dialect, Sql};
-use super::{
-    DueWebhook, StoreError, WebhookAttempt, WebhookDelivery, WebhookFilter, WebhookPrune, WebhookThen,
-};
+use super::{StoreError, audit, deliveries};
+use crate::audit::{Action, Actor, AuditEntry, ObjectType};
 use crate::clock::Timestamp;
-use crate::id::{ApprovalId, OrgId, RunId};
-use crate::notice::{ExpiringApproval, NoticeKind, Subscription, notices};
+use crate::id::{OrgId, RunId};
+use crate::notice::{NoticeKind, Subscription, notices};
 use crate::run::Run;
 
 /// One event for one endpoint.
 pub(super) struct OutboxRow {
-    id: String,
-    endpoint: String,
-    kind: NoticeKind,
-    run: RunId,
-    org: OrgId,
+    pub(super) id: String,
+    pub(super) endpoint: String,
+    pub(super) kind: NoticeKind,
+    pub(super) run: RunId,
+    pub(super) org: OrgId,
     /// JSON.
-    body: String,
-    at: Timestamp,
+    pub(super) body: String,
+    pub(super) at: Timestamp,
 }
 
-/// An approval that is about to expire, with a row for each endpoint that wants to know.
-pub(super) struct Announcement {
-    approval: ApprovalId,
-    rows: Vec<OutboxRow>,
-    at: Timestamp,
+/// An event that waits for one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueWebhook {
+    pub event: String,
+    /// JSON.
+    pub body: String,
+    /// Attempts that failed since it was written or redelivered.
+    pub failures: u64,
+    pub due_at: Timestamp,
+    /// A human wants it delivered again.
+    pub by_hand: bool,
+}
+
+/// What came of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookAttempt {
+    pub event: String,
+    pub endpoint: String,
+    /// [`DueWebhook::due_at`]: tells whether the event was redelivered meanwhile.
+    pub due_at: Timestamp,
+    /// Of HTTP, where there was an answer.
+    pub status: Option<u16>,
+    /// None = a success.
+    pub error: Option<&'static str>,
+    pub duration_ms: u64,
+    pub at: Timestamp,
+    pub then: WebhookThen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookThen {
+    Delivered,
+    Retry(Timestamp),
+    Dead,
+}
+
+/// A human's wish that an event is delivered again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redelivery {
+    pub event: String,
+    /// None = wherever it was for.
+    pub endpoint: Option<String>,
+    /// None = whosever it is.
+    pub org: Option<OrgId>,
+    pub by: Actor,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookPrune {
+    pub before: Timestamp,
+    /// Most events of each kind.
+    pub limit: u32,
+    /// Endpoints whose events are never too old to be delivered.
+    pub served: Vec<String>,
 }
 
 impl OutboxRow {
@@ -55,27 +107,10 @@ impl OutboxRow {
     }
 }
 
-impl Announcement {
-    pub(super) fn of(approval: &ExpiringApproval, at: Timestamp, subscriptions: &[Subscription]) -> Self {
-        let kind = NoticeKind::ApprovalExpiring;
-        let wanted = subscriptions.iter().filter(|subscription| subscription.wants(kind, &approval.org));
-        let row = |subscription: &Subscription| OutboxRow {
-            id: approval.notice_id(),
-            endpoint: subscription.endpoint.clone(),
-            kind,
-            run: approval.run.clone(),
-            org: approval.org.clone(),
-            body: approval.body(at),
-            at,
-        };
-        Self { approval: approval.id.clone(), rows: wanted.map(row).collect(), at }
-    }
-}
-
 pub(super) async fn insert<D: Dialect>(sql: &mut Sql<'_, D>, row: &OutboxRow) -> Result<(), sqlx::Error> {
     sql.execute(
-        "insert into webhook_outbox
-             (event_id, endpoint, type, run_id, org_id, body, state, attempts, failures, next_attempt_at, created_at)
+        "insert into webhook_outbox (event_id, endpoint, type, run_id, org_id, body, state, attempts, failures,
+             next_attempt_at, created_at)
          values ($1, $2, $3, $4, $5, $6, 'PENDING', 0, 0, $7, $7)",
         &[
             row.id.as_str().into(),
@@ -91,68 +126,6 @@ pub(super) async fn insert<D: Dialect>(sql: &mut Sql<'_, D>, row: &OutboxRow) ->
     Ok(())
 }
 
-pub(super) async fn announce_all<D: Dialect>(
-    sql: &mut Sql<'_, D>,
-    announcements: &[Announcement],
-) -> Result<(), StoreError> {
-    for announcement in announcements {
-        announce(sql, announcement).await?;
-    }
-    Ok(())
-}
-
-/// Announces an approval unless that was done before, or it has been decided since it was looked at.
-async fn announce<D: Dialect>(sql: &mut Sql<'_, D>, announcement: &Announcement) -> Result<(), StoreError> {
-    let first = sql
-        .execute(
-            "insert into webhook_announcements (approval_id, at)
-             select id, $2 from approvals where id = $1 and status = 'PENDING'
-             on conflict (approval_id) do nothing",
-            &[announcement.approval.as_str().into(), announcement.at.into()],
-        )
-        .await?;
-    if first == 1 {
-        for row in &announcement.rows {
-            insert(sql, row).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Pending approvals that expire from `now` to `until` and have not been announced.
-pub(super) async fn expiring<D: Dialect>(
-    sql: &mut Sql<'_, D>,
-    now: Timestamp,
-    until: Timestamp,
-    limit: u32,
-) -> Result<Vec<ExpiringApproval>, StoreError> {
-    let rows = sql
-        .rows(
-            "select a.id, a.run_id, r.session_id, a.agent_id, a.user_id, a.org_id, a.call_id, a.tool_name,
-                 a.expires_at
-             from approvals a join runs r on r.id = a.run_id
-             where a.status = 'PENDING' and a.expires_at > $1 and a.expires_at <= $2
-                 and not exists (select 1 from webhook_announcements w where w.approval_id = a.id)
-             order by a.expires_at, a.id limit $3",
-            &[now.into(), until.into(), limit.into()],
-        )
-        .await?;
-    let approval = |row: &Columns<D>| {
-        Ok(ExpiringApproval {
-            id: ApprovalId::from(row.text(0)?),
-            run: RunId::from(row.text(1)?),
-            session: row.text(2)?,
-            agent: row.text(3)?,
-            user: row.text(4)?,
-            org: OrgId::from(row.text(5)?),
-            call: row.text(6)?,
-            tool: row.text(7)?,
-            expires_at: row.time(8)?,
-        })
-    };
-    rows.iter().map(approval).collect()
-}
-
 pub(super) async fn due<D: Dialect>(
     sql: &mut Sql<'_, D>,
     endpoint: &str,
@@ -161,14 +134,21 @@ pub(super) async fn due<D: Dialect>(
 ) -> Result<Vec<DueWebhook>, StoreError> {
     let rows = sql
         .rows(
-            "select event_id, body, failures from webhook_outbox
+            "select event_id, body, failures, next_attempt_at, attempts from webhook_outbox
              where endpoint = $1 and state = 'PENDING' and next_attempt_at <= $2
              order by next_attempt_at, event_id limit $3",
             &[endpoint.into(), now.into(), limit.into()],
         )
         .await?;
     let due = |row: &Columns<D>| {
-        Ok(DueWebhook { event: row.text(0)?, body: row.text(1)?, failures: row.count(2)? })
+        let failures = row.count(2)?;
+        Ok(DueWebhook {
+            event: row.text(0)?,
+            body: row.text(1)?,
+            failures,
+            due_at: row.time(3)?,
+            by_hand: failures == 0 && row.count(4)? > 0,
+        })
     };
     rows.iter().map(due).collect()
 }
@@ -178,19 +158,11 @@ pub(super) async fn attempted<D: Dialect>(
     sql: &mut Sql<'_, D>,
     attempt: &WebhookAttempt,
 ) -> Result<(), StoreError> {
-    let status = attempt.status.map(u64::from);
+    deliveries::append(sql, attempt).await?;
+    let (event, endpoint) = (attempt.event.as_str(), attempt.endpoint.as_str());
     sql.execute(
-        "insert into webhook_deliveries (event_id, endpoint, attempt, status, error, duration_ms, at)
-         select event_id, endpoint, attempts + 1, $3, $4, $5, $6
-         from webhook_outbox where event_id = $1 and endpoint = $2",
-        &[
-            attempt.event.as_str().into(),
-            attempt.endpoint.as_str().into(),
-            status.into(),
-            attempt.error.into(),
-            attempt.duration_ms.into(),
-            attempt.at.into(),
-        ],
+        "update webhook_outbox set attempts = attempts + 1 where event_id = $1 and endpoint = $2",
+        &[event.into(), endpoint.into()],
     )
     .await?;
     let (state, next, settled) = match attempt.then {
@@ -198,17 +170,18 @@ pub(super) async fn attempted<D: Dialect>(
         WebhookThen::Retry(next) => ("PENDING", Some(next), None),
         WebhookThen::Dead => ("DEAD", None, Some(attempt.at)),
     };
+    // Where it was redelivered meanwhile, the attempt decides nothing: it may be why somebody asked.
     sql.execute(
-        "update webhook_outbox set state = $3, next_attempt_at = $4, settled_at = $5, attempts = attempts + 1,
-             failures = failures + $6
-         where event_id = $1 and endpoint = $2",
+        "update webhook_outbox set state = $3, next_attempt_at = $4, settled_at = $5, failures = failures + $6
+         where event_id = $1 and endpoint = $2 and next_attempt_at = $7",
         &[
-            attempt.event.as_str().into(),
-            attempt.endpoint.as_str().into(),
+            event.into(),
+            endpoint.into(),
             state.into(),
             next.into(),
             settled.into(),
             u64::from(attempt.then != WebhookThen::Delivered).into(),
+            attempt.due_at.into(),
         ],
     )
     .await?;
@@ -218,86 +191,50 @@ pub(super) async fn attempted<D: Dialect>(
 /// Makes an event due again, with all its retries. Names the endpoints; none = there is no such event.
 pub(super) async fn redeliver<D: Dialect>(
     sql: &mut Sql<'_, D>,
-    event: &str,
-    filter: &WebhookFilter,
-    now: Timestamp,
+    redelivery: &Redelivery,
 ) -> Result<Vec<String>, StoreError> {
-    let values = [
-        event.into(),
-        filter.endpoint.as_deref().into(),
-        filter.org.as_ref().map(OrgId::as_str).into(),
-        now.into(),
-    ];
-    sql.execute(
-        "update webhook_outbox set state = 'PENDING', failures = 0, next_attempt_at = $4, settled_at = null
-         where event_id = $1 and ($2 is null or endpoint = $2) and ($3 is null or org_id = $3)",
-        &values,
-    )
-    .await?;
     let rows = sql
         .rows(
-            "select endpoint from webhook_outbox
+            "update webhook_outbox set state = 'PENDING', failures = 0, next_attempt_at = $4, settled_at = null
              where event_id = $1 and ($2 is null or endpoint = $2) and ($3 is null or org_id = $3)
-             order by endpoint",
-            values.get(..3).unwrap_or_default(),
+             returning endpoint, org_id",
+            &[
+                redelivery.event.as_str().into(),
+                redelivery.endpoint.as_deref().into(),
+                redelivery.org.as_ref().map(OrgId::as_str).into(),
+                redelivery.at.into(),
+            ],
         )
         .await?;
-    rows.iter().map(|row| row.text(0)).collect()
+    let Some(first) = rows.first() else { return Ok(Vec::new()) };
+    let mut endpoints: Vec<String> = rows.iter().map(|row| row.text(0)).collect::<Result<_, _>>()?;
+    endpoints.sort();
+    let entry = AuditEntry {
+        at: redelivery.at,
+        org: OrgId::from(first.text(1)?),
+        by: redelivery.by.clone(),
+        action: Action::WebhookRedelivered,
+        object: ObjectType::Webhook,
+        object_id: redelivery.event.clone(),
+        details: json!({"endpoints": endpoints}),
+    };
+    audit::append(sql, &entry).await?;
+    Ok(endpoints)
 }
 
-/// A page of the log, newest first, and how many entries there are in all.
-pub(super) async fn deliveries<D: Dialect>(
+/// Whether [`prune`] may find something.
+pub(super) async fn has_old<D: Dialect>(
     sql: &mut Sql<'_, D>,
-    filter: &WebhookFilter,
-    limit: u32,
-    offset: u64,
-) -> Result<(Vec<WebhookDelivery>, u64), StoreError> {
-    let values = [
-        filter.endpoint.as_deref().into(),
-        filter.event.as_deref().into(),
-        filter.org.as_ref().map(OrgId::as_str).into(),
-        limit.into(),
-        offset.into(),
-    ];
-    let rows = sql
-        .rows(
-            "select d.event_id, d.endpoint, d.attempt, d.status, coalesce(d.error, ''), d.duration_ms, d.at, o.type,
-                 o.run_id, o.state, o.next_attempt_at
-             from webhook_deliveries d
-                 join webhook_outbox o on o.event_id = d.event_id and o.endpoint = d.endpoint
-             where ($1 is null or d.endpoint = $1) and ($2 is null or d.event_id = $2)
-                 and ($3 is null or o.org_id = $3)
-             order by d.at desc, d.event_id desc, d.endpoint, d.attempt desc limit $4 offset $5",
-            &values,
-        )
-        .await?;
-    let total = sql
+    prune: &WebhookPrune,
+) -> Result<bool, StoreError> {
+    let found = sql
         .row(
-            "select count(*) from webhook_deliveries d
-                 join webhook_outbox o on o.event_id = d.event_id and o.endpoint = d.endpoint
-             where ($1 is null or d.endpoint = $1) and ($2 is null or d.event_id = $2)
-                 and ($3 is null or o.org_id = $3)",
-            values.get(..3).unwrap_or_default(),
+            "select 1 where exists (select 1 from webhook_outbox where settled_at < $1)
+                 or exists (select 1 from webhook_outbox where state = 'PENDING' and created_at < $1)",
+            &[prune.before.into()],
         )
         .await?;
-    let total = total.map(|row| row.count(0)).transpose()?.unwrap_or(0);
-    Ok((rows.iter().map(delivery).collect::<Result<_, _>>()?, total))
-}
-
-fn delivery<D: Dialect>(row: &Columns<D>) -> Result<WebhookDelivery, StoreError> {
-    Ok(WebhookDelivery {
-        event: row.text(0)?,
-        endpoint: row.text(1)?,
-        attempt: row.count(2)?,
-        status: row.opt_int(3)?.and_then(|status| u16::try_from(status).ok()),
-        error: Some(row.text(4)?).filter(|word| !word.is_empty()),
-        duration_ms: row.count(5)?,
-        at: row.time(6)?,
-        kind: row.text(7)?,
-        run: RunId::from(row.text(8)?),
-        state: row.text(9)?,
-        next_attempt_at: row.opt_int(10)?.map(Timestamp::from_millis),
-    })
+    Ok(found.is_some())
 }
 
 /// Forgets what was settled long ago, and what waits for endpoints that nobody serves any more.
@@ -305,7 +242,8 @@ pub(super) async fn prune<D: Dialect>(sql: &mut Sql<'_, D>, prune: &WebhookPrune
     let mut gone = sql
         .execute(
             "delete from webhook_outbox where (event_id, endpoint) in
-                 (select event_id, endpoint from webhook_outbox where settled_at < $1 order by settled_at limit $2)",
+                 (select event_id, endpoint from webhook_outbox
+                  where settled_at < $1 order by settled_at limit $2)",
             &[prune.before.into(), prune.limit.into()],
         )
         .await?;

@@ -3,8 +3,11 @@
 //! Built by the caller before a write is queued, so that the writer only runs statements.
 
 use super::StoreError;
+use super::audit;
 use super::dialect::{Columns, Dialect};
 use super::outbox::OutboxRow;
+use super::usage::UsageChange;
+use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::event::{Recorded, RunEvent};
 use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
@@ -24,6 +27,8 @@ pub(super) struct RunChange {
     pub(super) row: RunRow,
     pub(super) events: Vec<EventRow>,
     pub(super) approvals: Vec<ApprovalChange>,
+    pub(super) audit: Vec<AuditEntry>,
+    pub(super) usage: Vec<UsageChange>,
     pub(super) outbox: Vec<OutboxRow>,
 }
 
@@ -37,6 +42,9 @@ pub(super) struct RunRow {
     pub(super) error_type: Option<&'static str>,
     pub(super) error_message: Option<String>,
     pub(super) model_calls: u32,
+    pub(super) tool_calls: usize,
+    pub(super) failed_calls: usize,
+    pub(super) cost_micros: Option<u64>,
     pub(super) tokens: Tokens,
     pub(super) active_ms: u64,
     pub(super) started_at: Option<Timestamp>,
@@ -49,7 +57,9 @@ pub(super) struct OriginRow {
     pub(super) session: SessionId,
     pub(super) owner: Owner,
     pub(super) agent: AgentId,
+    pub(super) agent_version: u32,
     pub(super) model: String,
+    pub(super) max_concurrent: Option<u32>,
     pub(super) input: String,
     pub(super) title: String,
     pub(super) created_at: Timestamp,
@@ -92,6 +102,8 @@ impl RunChange {
             row: RunRow::of(run),
             events,
             approvals: unsaved.iter().flat_map(|recorded| ApprovalChange::of(recorded, run)).collect(),
+            audit: unsaved.iter().filter_map(|recorded| audit::of_event(recorded, run)).collect(),
+            usage: unsaved.iter().filter_map(|recorded| UsageChange::of(recorded, run)).collect(),
             outbox: OutboxRow::of(run, subscriptions),
         })
     }
@@ -117,6 +129,9 @@ impl RunRow {
             error_type: failure.map(|failure| failure.kind.as_str()),
             error_message: failure.map(|failure| failure.message.clone()),
             model_calls: run.model_calls(),
+            tool_calls: run.calls().filter(|record| record.is_decided()).count(),
+            failed_calls: run.calls().filter(|record| record.has_failed()).count(),
+            cost_micros: run.cost_micros(),
             tokens: run.tokens(),
             active_ms: times.active_ms,
             started_at: times.started,
@@ -133,7 +148,9 @@ impl OriginRow {
             session: new.session.clone(),
             owner: new.owner.clone(),
             agent: new.agent.id.clone(),
+            agent_version: new.agent.version,
             model: new.agent.model.to_string(),
+            max_concurrent: new.agent.options.max_concurrent,
             input: new.input.clone(),
             title: new.input.trim().chars().take(TITLE).collect(),
             created_at: run.times().created,
@@ -166,7 +183,7 @@ impl ApprovalChange {
             }
             RunEvent::Decided(decided) => vec![Self::Resolved(Resolution::of(decided, at))],
             RunEvent::Failed { .. } => vec![Self::Closed { by: None, at }],
-            RunEvent::Cancelled { by } => vec![Self::Closed { by: Some(by.clone()), at }],
+            RunEvent::Cancelled { by, key: _ } => vec![Self::Closed { by: Some(by.clone()), at }],
             RunEvent::Created(_)
             | RunEvent::Started
             | RunEvent::ReplyBroken { .. }
@@ -186,9 +203,8 @@ impl Resolution {
     fn of(decided: &Decided, at: Timestamp) -> Self {
         let (status, comment, edited) = match &decided.decision {
             Decision::Approve { comment, edited } => ("APPROVED", comment.clone(), edited.as_ref()),
-            Decision::Reject { comment } => ("REJECTED", comment.clone(), None),
             Decision::Retry | Decision::Result { .. } => ("APPROVED", None, None),
-            Decision::Fail { comment } => ("REJECTED", comment.clone(), None),
+            Decision::Reject { comment } | Decision::Fail { comment } => ("REJECTED", comment.clone(), None),
             Decision::Expire => ("EXPIRED", None, None),
         };
         Self {
@@ -213,13 +229,15 @@ pub(super) fn event<D: Dialect>(row: &Columns<D>) -> Result<Recorded, StoreError
     Ok(Recorded { seq, at: row.time(2)?, event })
 }
 
-/// Columns: id, org, user, agent, created.
+/// Columns: id, org, user, agent, title, created, updated.
 pub(super) fn session<D: Dialect>(row: &Columns<D>) -> Result<Session, StoreError> {
     Ok(Session {
         id: SessionId::from(row.text(0)?),
         owner: Owner { org: OrgId::from(row.text(1)?), user: UserId::from(row.text(2)?) },
         agent: AgentId::from(row.text(3)?),
-        created_at: row.time(4)?,
+        title: row.text(4)?,
+        created_at: row.time(5)?,
+        updated_at: row.time(6)?,
     })
 }
 

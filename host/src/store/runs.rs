@@ -1,24 +1,28 @@
-//! Statements on runs, their journals and their sessions.
+//! Statements on runs and their journals.
 
+use super::agents;
 use super::approvals;
+use super::audit;
 use super::claims;
-use super::dialect::{Columns, Dialect, Sql, Value};
+use super::dialect::{Dialect, Sql, Value};
 use super::outbox;
 use super::row::{self, ApprovalChange, EventRow, OriginRow, RunChange, RunRow};
+use super::usage;
 use super::writer::Undo;
-use super::{Claim, Creation, KeyClaim, StoreError};
-use crate::id::{RunId, SessionId};
+use super::{Claim, Creation, KeyClaim, Lane, StoreError, Terms, queue};
+use crate::budget::Day;
+use crate::event::Recorded;
+use crate::id::RunId;
 use crate::run::Run;
-use crate::session::{PastTurn, Session};
 
 pub(super) async fn create<D: Dialect>(
     sql: &mut Sql<'_, D>,
     origin: &OriginRow,
     change: &RunChange,
-    claim: Option<&KeyClaim>,
+    terms: &Terms,
 ) -> Result<Creation, Undo<Creation>> {
     // First of all: a repeat says what the original said, whatever else has changed since.
-    if let Some(claim) = claim
+    if let Some(claim) = &terms.claim
         && let Some(taken) = claims::find(sql, claim).await?
     {
         return Err(Undo::Refused(taken.into()));
@@ -26,9 +30,18 @@ pub(super) async fn create<D: Dialect>(
     if !join_session(sql, origin).await? {
         return Err(Undo::Refused(Creation::ForeignSession));
     }
-    insert_run(sql, origin, &change.row).await?;
+    // One of the configuration file has no version, and hides a stored one of its id.
+    if origin.agent_version > 0 && agents::is_deleted(sql, &origin.owner.org, &origin.agent).await? {
+        return Err(Undo::Refused(Creation::AgentDeleted));
+    }
+    if let Some(refusal) = queue::refusal(sql, &origin.session, &change.row, terms).await? {
+        return Err(Undo::Refused(refusal));
+    }
+    // Before the run, which takes its place in the day from there.
+    count_usage(sql, change).await?;
+    insert_run(sql, origin, &change.row, terms.lane).await?;
     append(sql, change).await?;
-    if let Some(claim) = claim {
+    if let Some(claim) = &terms.claim {
         claims::take(sql, claim, &change.row.id).await?;
     }
     Ok(Creation::Created)
@@ -45,6 +58,7 @@ pub(super) async fn save<D: Dialect>(
         return Err(Undo::Refused(taken));
     }
     update_run(sql, change).await?;
+    count_usage(sql, change).await?;
     append(sql, change).await?;
     if let Some(claim) = claim {
         claims::take(sql, claim, &change.row.id).await?;
@@ -90,7 +104,12 @@ async fn insert_run<D: Dialect>(
     sql: &mut Sql<'_, D>,
     origin: &OriginRow,
     row: &RunRow,
+    lane: Lane,
 ) -> Result<(), StoreError> {
+    let background: i64 = match lane {
+        Lane::Direct => 0,
+        Lane::Background => 1,
+    };
     let fixed = [
         origin.session.as_str().into(),
         origin.owner.org.as_str().into(),
@@ -99,16 +118,25 @@ async fn insert_run<D: Dialect>(
         origin.model.as_str().into(),
         origin.input.as_str().into(),
         origin.created_at.into(),
+        origin.agent_version.into(),
+        Day::of(origin.created_at).number().into(),
+        background.into(),
+        origin.max_concurrent.map(u64::from).into(),
     ];
     let inserted = sql
         .execute(
             "insert into runs (id, version, status, attempt, output, error_type, error_message, model_calls,
                  input_tokens, output_tokens, reasoning_tokens, active_ms, completed_at, updated_at, started_at,
-                 session_id, turn, org_id, user_id, agent_id, model, input, created_at)
+                 tool_calls, failed_calls, cost_micros,
+                 session_id, turn, org_id, user_id, agent_id, model, input, created_at, agent_version, day_ordinal,
+                 background, max_concurrent)
              values ($1, $2, $3, $4, $5, $6, $7, $8,
                  $9, $10, $11, $12, $13, $14, $15,
-                 $16, (select coalesce(max(turn), 0) + 1 from runs where session_id = $16),
-                 $17, $18, $19, $20, $21, $22)
+                 $16, $17, $18,
+                 $19, (select coalesce(max(turn), 0) + 1 from runs where session_id = $19),
+                 $20, $21, $22, $23, $24, $25, $26,
+                 (select runs from org_usage where org_id = $20 and day = $27),
+                 $28, $29)
              on conflict (id) do nothing",
             &[changing_values(row).as_slice(), &fixed].concat(),
         )
@@ -122,16 +150,17 @@ async fn update_run<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Res
         .execute(
             "update runs set version = $2, status = $3, attempt = $4, output = $5, error_type = $6,
                  error_message = $7, model_calls = $8, input_tokens = $9, output_tokens = $10,
-                 reasoning_tokens = $11, active_ms = $12, completed_at = $13, updated_at = $14, started_at = $15
-             where id = $1 and version = $16",
+                 reasoning_tokens = $11, active_ms = $12, completed_at = $13, updated_at = $14, started_at = $15,
+                 tool_calls = $16, failed_calls = $17, cost_micros = $18
+             where id = $1 and version = $19",
             &[changing_values(&change.row).as_slice(), &[change.follows.into()]].concat(),
         )
         .await?;
     one_row(updated)
 }
 
-/// What `$1` to `$15` are in both.
-fn changing_values(row: &RunRow) -> [Value<'_>; 15] {
+/// What `$1` to `$18` are in both.
+fn changing_values(row: &RunRow) -> [Value<'_>; 18] {
     [
         row.id.as_str().into(),
         row.version.into(),
@@ -148,6 +177,9 @@ fn changing_values(row: &RunRow) -> [Value<'_>; 15] {
         row.completed_at.into(),
         row.updated_at.into(),
         row.started_at.into(),
+        row.tool_calls.into(),
+        row.failed_calls.into(),
+        row.cost_micros.into(),
     ]
 }
 
@@ -167,8 +199,18 @@ async fn append<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Result<
             ApprovalChange::Closed { by, at } => approvals::close(sql, run, by.as_ref(), *at).await?,
         }
     }
+    for entry in &change.audit {
+        audit::append(sql, entry).await?;
+    }
     for row in &change.outbox {
         outbox::insert(sql, row).await?;
+    }
+    Ok(())
+}
+
+async fn count_usage<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Result<(), StoreError> {
+    for usage in &change.usage {
+        usage::add(sql, usage).await?;
     }
     Ok(())
 }
@@ -215,35 +257,19 @@ pub(super) async fn load<D: Dialect>(sql: &mut Sql<'_, D>, run: &RunId) -> Resul
     Ok(Some(loaded))
 }
 
-pub(super) async fn history<D: Dialect>(
+pub(super) async fn events_after<D: Dialect>(
     sql: &mut Sql<'_, D>,
     run: &RunId,
+    seq: u64,
     limit: u32,
-) -> Result<Vec<PastTurn>, StoreError> {
+) -> Result<Vec<Recorded>, StoreError> {
     let rows = sql
         .rows(
-            "select past.input, past.output
-             from runs this join runs past on past.session_id = this.session_id and past.turn < this.turn
-             where this.id = $1 and past.status = 'COMPLETED'
-             order by past.turn desc limit $2",
-            &[run.as_str().into(), limit.into()],
+            "select seq, kind, at, body from run_events where run_id = $1 and seq > $2 order by seq limit $3",
+            &[run.as_str().into(), seq.into(), limit.into()],
         )
         .await?;
-    let turn = |row: &Columns<D>| Ok(PastTurn { input: row.text(0)?, output: row.text(1)? });
-    rows.iter().rev().map(turn).collect()
-}
-
-pub(super) async fn session<D: Dialect>(
-    sql: &mut Sql<'_, D>,
-    id: &SessionId,
-) -> Result<Option<Session>, StoreError> {
-    let row = sql
-        .row(
-            "select id, org_id, user_id, agent_id, created_at from sessions where id = $1",
-            &[id.as_str().into()],
-        )
-        .await?;
-    row.as_ref().map(row::session).transpose()
+    rows.iter().map(row::event).collect()
 }
 
 pub(super) async fn running<D: Dialect>(sql: &mut Sql<'_, D>) -> Result<Vec<RunId>, StoreError> {

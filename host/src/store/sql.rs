@@ -6,23 +6,29 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::pool::PoolOptions;
 use sqlx::{ConnectOptions as _, Pool};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::announcements::{self, Announcement};
 use super::dialect::{ConnectOptions, Dialect, Sql};
+use super::kill::KillPoint;
 use super::kv::Put;
-use super::outbox::{self, Announcement};
 use super::row::{OriginRow, RunChange};
+use super::watch::{OutboxWatch, Watch, Watchers};
 use super::writer::{self, Reply, Write, Writer};
 use super::{
-    Claim, Creation, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Store, StoreError, approvals,
-    claims, keys, kv, runs,
+    AgentWrite, AgentWritten, ApprovalFilter, ApprovalRow, AuditFilter, AuditRow, Caps, Claim, Creation,
+    Deletion, DueWebhook, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace,
+    Listed, QueueState, Range, Redelivery, RunFilter, RunSummary, SessionFilter, Store, StoreError,
+    StoredAgent, Terms, WebhookAttempt, WebhookDelivery, WebhookFilter, WebhookPrune, agents, approvals,
+    audit, claims, deliveries, history, keys, kv, lists, outbox, queue, runs, sessions, usage,
 };
-use super::{DueWebhook, WebhookAttempt, WebhookDelivery, WebhookFilter, WebhookPrune};
+use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
-use crate::id::{ApprovalId, KeyId, RunId, SessionId};
+use crate::event::Recorded;
+use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId};
 use crate::key::ApiKey;
-use crate::notice::Subscription;
+use crate::notice::{ExpiringApproval, Subscription};
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
 
@@ -38,9 +44,9 @@ pub(super) struct SqlStore<D: Dialect> {
     queue: Mutex<Option<mpsc::Sender<Write>>>,
     writer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     installation: Vec<u8>,
-    subscriptions: OnceLock<Vec<Subscription>>,
-    outbox_written: watch::Sender<()>,
     access: Access,
+    watchers: Watchers,
+    subscriptions: OnceLock<Vec<Subscription>>,
 }
 
 /// What a store may be used for.
@@ -59,6 +65,7 @@ impl<D: Dialect> SqlStore<D> {
         readers: ConnectOptions<D>,
         access: Access,
         lock: Option<File>,
+        kill: Option<KillPoint>,
     ) -> Result<Self, StoreError> {
         let mut connection = writer.connect().await?;
         match compare_schema::<D>(&mut connection).await? {
@@ -75,15 +82,18 @@ impl<D: Dialect> SqlStore<D> {
         let installation = installation(&mut Sql::<D>(&mut connection)).await?;
         let owned = lock.filter(|_| access == Access::Owner);
         let (queue, queued) = mpsc::channel(writer::MOST);
-        let task = tokio::spawn(Writer::<D>::new(writer, connection, queued, owned).run());
+        let watchers = Watchers::default();
+        let task =
+            Writer::<D>::new(writer, connection, queued, owned).telling(watchers.clone()).dying_at(kill);
+        let task = tokio::spawn(task.run());
         Ok(Self {
             readers: PoolOptions::new().max_connections(READERS).connect_lazy_with(readers),
             queue: Mutex::new(Some(queue)),
             writer: tokio::sync::Mutex::new(Some(task)),
             installation,
-            subscriptions: OnceLock::new(),
-            outbox_written: watch::Sender::new(()),
             access,
+            watchers,
+            subscriptions: OnceLock::new(),
         })
     }
 
@@ -104,13 +114,6 @@ impl<D: Dialect> SqlStore<D> {
         self.subscriptions.get().map_or(&[], Vec::as_slice)
     }
 
-    /// The run is written; so is what it has to tell.
-    fn written(&self, tells: bool) {
-        if tells {
-            self.outbox_written.send_replace(());
-        }
-    }
-
     fn check_owner(&self) -> Result<(), StoreError> {
         match self.access {
             Access::Owner => Ok(()),
@@ -122,11 +125,9 @@ impl<D: Dialect> SqlStore<D> {
         self.check_owner()?;
         let change = Box::new(RunChange::of(run, self.subscriptions())?);
         let claim = claim.cloned();
-        let tells = !change.outbox.is_empty();
         let claim = self.write(|reply| Write::Save(change, claim, reply)).await?;
         if claim == Claim::New {
             run.saved();
-            self.written(tells);
         }
         Ok(claim)
     }
@@ -134,16 +135,14 @@ impl<D: Dialect> SqlStore<D> {
 
 #[async_trait::async_trait]
 impl<D: Dialect> Store for SqlStore<D> {
-    async fn create(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Creation, StoreError> {
+    async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError> {
         self.check_owner()?;
         let change = Box::new(RunChange::of(run, self.subscriptions())?);
         let origin = Box::new(OriginRow::of(run));
-        let claim = claim.cloned();
-        let tells = !change.outbox.is_empty();
-        let creation = self.write(|reply| Write::Create(origin, change, claim, reply)).await?;
+        let terms = Box::new(terms.clone());
+        let creation = self.write(|reply| Write::Create(origin, change, terms, reply)).await?;
         if creation == Creation::Created {
             run.saved();
-            self.written(tells);
         }
         Ok(creation)
     }
@@ -167,12 +166,12 @@ impl<D: Dialect> Store for SqlStore<D> {
         claims::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), claim).await
     }
 
-    async fn history(&self, run: &RunId, limit: u32) -> Result<Vec<PastTurn>, StoreError> {
-        runs::history(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, limit).await
+    async fn history(&self, run: &RunId, window: HistoryWindow) -> Result<Vec<PastTurn>, StoreError> {
+        history::read(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, window).await
     }
 
     async fn session(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
-        runs::session(&mut Sql::<D>(&mut *self.readers.acquire().await?), id).await
+        sessions::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), id).await
     }
 
     async fn running(&self) -> Result<Vec<RunId>, StoreError> {
@@ -183,20 +182,112 @@ impl<D: Dialect> Store for SqlStore<D> {
         approvals::expired(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, limit).await
     }
 
-    // -- Approvals (slice C) --
+    // -- Approvals --
 
-    // -- Sessions and the queue (slice B) --
-
-    // -- Agents, audit, usage, lists of runs (slice D) --
-
-    fn subscribe(&self, subscriptions: Vec<Subscription>) {
-        if self.subscriptions.set(subscriptions).is_err() {
-            tracing::error!("the store had its webhook subscriptions already: they stay as they are");
-        }
+    async fn pending_approvals(
+        &self,
+        filter: &ApprovalFilter,
+        range: Range,
+    ) -> Result<Listed<ApprovalRow>, StoreError> {
+        approvals::pending(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
     }
 
-    fn outbox_written(&self) -> watch::Receiver<()> {
-        self.outbox_written.subscribe()
+    async fn approval(&self, id: &ApprovalId) -> Result<Option<ApprovalRow>, StoreError> {
+        approvals::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), id).await
+    }
+
+    // -- Sessions and the queue --
+
+    async fn queue(&self) -> Result<QueueState, StoreError> {
+        queue::state(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
+
+    async fn next_in_background(
+        &self,
+        org: &OrgId,
+        caps: Caps,
+        skip: &[RunId],
+    ) -> Result<Option<RunId>, StoreError> {
+        let mut reader = self.readers.acquire().await?;
+        queue::next_in_background(&mut Sql::<D>(&mut reader), org, caps, skip).await
+    }
+
+    async fn next_in_line(&self, skip: &[RunId]) -> Result<Option<RunId>, StoreError> {
+        queue::next_in_line(&mut Sql::<D>(&mut *self.readers.acquire().await?), skip).await
+    }
+
+    async fn paused_in(&self, session: &SessionId) -> Result<Option<RunId>, StoreError> {
+        queue::paused_in(&mut Sql::<D>(&mut *self.readers.acquire().await?), session).await
+    }
+
+    async fn prune_claims(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.check_owner()?;
+        self.write(|reply| Write::PruneClaims(before, reply)).await
+    }
+
+    async fn sessions(
+        &self,
+        filter: &SessionFilter,
+        offset: u64,
+        limit: u32,
+    ) -> Result<(Vec<Session>, u64), StoreError> {
+        let mut reader = self.readers.acquire().await?;
+        sessions::page(&mut Sql::<D>(&mut reader), filter, offset, limit).await
+    }
+
+    async fn exchanges(&self, session: &SessionId) -> Result<Vec<Exchange>, StoreError> {
+        sessions::exchanges(&mut Sql::<D>(&mut *self.readers.acquire().await?), session).await
+    }
+
+    async fn session_runs(&self, session: &SessionId) -> Result<Vec<RunSummary>, StoreError> {
+        lists::of_session(&mut Sql::<D>(&mut *self.readers.acquire().await?), session).await
+    }
+
+    async fn delete_session(&self, session: &SessionId) -> Result<Deletion, StoreError> {
+        self.check_owner()?;
+        let session = session.clone();
+        self.write(|reply| Write::DeleteSession(session, reply)).await
+    }
+
+    async fn write_agent(&self, write: AgentWrite) -> Result<AgentWritten, StoreError> {
+        self.check_owner()?;
+        let write = Box::new(write);
+        self.write(|reply| Write::Agent(write, reply)).await
+    }
+
+    async fn agent(&self, org: &OrgId, id: &AgentId) -> Result<Option<StoredAgent>, StoreError> {
+        agents::find(&mut Sql::<D>(&mut *self.readers.acquire().await?), org, id).await
+    }
+
+    async fn agents(&self, org: &OrgId) -> Result<Vec<StoredAgent>, StoreError> {
+        agents::of_org(&mut Sql::<D>(&mut *self.readers.acquire().await?), org).await
+    }
+
+    async fn agent_ids(&self) -> Result<Vec<(OrgId, AgentId)>, StoreError> {
+        agents::ids(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
+
+    async fn audit_log(&self, filter: &AuditFilter, range: Range) -> Result<Listed<AuditRow>, StoreError> {
+        audit::list(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
+    }
+
+    async fn runs(&self, filter: &RunFilter, range: Range) -> Result<Listed<RunSummary>, StoreError> {
+        lists::runs(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
+    }
+
+    async fn day_usage(&self, run: &RunId, day: Day) -> Result<Option<DayUsage>, StoreError> {
+        usage::of_day(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, day).await
+    }
+
+    // -- Webhooks --
+
+    fn subscribe(&self, subscriptions: Vec<Subscription>) {
+        // Whoever comes second changes nothing.
+        let _ = self.subscriptions.set(subscriptions);
+    }
+
+    fn watch_outbox(&self) -> OutboxWatch {
+        self.watchers.watch_outbox()
     }
 
     async fn due_webhooks(
@@ -210,58 +301,61 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     async fn webhook_attempted(&self, attempt: WebhookAttempt) -> Result<(), StoreError> {
         self.check_owner()?;
-        let attempt = Box::new(attempt);
-        self.write(|reply| Write::WebhookAttempted(attempt, reply)).await
+        self.write(|reply| Write::WebhookAttempted(Box::new(attempt), reply)).await
     }
 
-    async fn announce_expiring(
+    async fn expiring(
         &self,
         now: Timestamp,
         until: Timestamp,
         limit: u32,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<ExpiringApproval>, StoreError> {
+        announcements::expiring(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, until, limit).await
+    }
+
+    async fn announce_expiring(
+        &self,
+        approvals: &[ExpiringApproval],
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         self.check_owner()?;
-        let found =
-            outbox::expiring(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, until, limit).await?;
-        if found.is_empty() {
-            return Ok(());
+        if approvals.is_empty() {
+            return Ok(0);
         }
         let of = |approval| Announcement::of(approval, now, self.subscriptions());
-        let announcements = found.iter().map(of).collect();
-        self.write(|reply| Write::Announce(announcements, reply)).await?;
-        self.written(true);
-        Ok(())
+        let announcements = approvals.iter().map(of).collect();
+        self.write(|reply| Write::Announce(announcements, reply)).await
     }
 
     async fn webhook_deliveries(
         &self,
         filter: &WebhookFilter,
-        limit: u32,
-        offset: u64,
-    ) -> Result<(Vec<WebhookDelivery>, u64), StoreError> {
-        outbox::deliveries(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, limit, offset).await
+        range: Range,
+    ) -> Result<Listed<WebhookDelivery>, StoreError> {
+        deliveries::list(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
     }
 
-    async fn redeliver_webhook(
-        &self,
-        event: &str,
-        filter: &WebhookFilter,
-        now: Timestamp,
-    ) -> Result<Vec<String>, StoreError> {
+    async fn redeliver_webhook(&self, redelivery: Redelivery) -> Result<Vec<String>, StoreError> {
         self.check_owner()?;
-        let (event, filter) = (event.to_owned(), filter.clone());
-        let endpoints = self.write(|reply| Write::Redeliver(event, filter, now, reply)).await?;
-        self.written(!endpoints.is_empty());
-        Ok(endpoints)
+        self.write(|reply| Write::Redeliver(Box::new(redelivery), reply)).await
     }
 
     async fn prune_webhooks(&self, prune: WebhookPrune) -> Result<u64, StoreError> {
         self.check_owner()?;
-        let prune = Box::new(prune);
-        self.write(|reply| Write::PruneWebhooks(prune, reply)).await
+        // Mostly there is nothing, and to look costs no write.
+        if !outbox::has_old(&mut Sql::<D>(&mut *self.readers.acquire().await?), &prune).await? {
+            return Ok(0);
+        }
+        self.write(|reply| Write::PruneWebhooks(Box::new(prune), reply)).await
     }
 
-    // -- Events (slice A) --
+    async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError> {
+        runs::events_after(&mut Sql::<D>(&mut *self.readers.acquire().await?), run, seq, limit).await
+    }
+
+    fn watch(&self, run: &RunId) -> Watch {
+        self.watchers.watch(run)
+    }
 
     async fn add_key(&self, key: &ApiKey, hash: &str) -> Result<(), StoreError> {
         let (key, hash) = (Box::new(key.clone()), hash.to_owned());

@@ -12,15 +12,19 @@ use std::sync::Arc;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, oneshot};
 
+use super::announcements::{self, Announcement};
 use super::dialect::{ConnectOptions, Dialect, Sql};
+use super::kill::{Countdown, KillPoint};
 use super::kv::Put;
-use super::outbox::{self, Announcement};
 use super::row::{OriginRow, RunChange};
-use super::{Claim, Creation, KeyClaim, KvRefusal, KvSpace, StoreError};
-use super::{WebhookAttempt, WebhookFilter, WebhookPrune};
-use super::{keys, kv, runs};
+use super::watch::Watchers;
+use super::{
+    AgentWrite, AgentWritten, Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, Redelivery,
+    StoreError, Terms, WebhookAttempt, WebhookPrune,
+};
+use super::{agents, claims, keys, kv, outbox, runs, sessions};
 use crate::clock::Timestamp;
-use crate::id::KeyId;
+use crate::id::{KeyId, RunId, SessionId};
 use crate::key::ApiKey;
 
 /// Most writes in one transaction, and in the queue: beyond it callers wait to be queued.
@@ -28,14 +32,14 @@ pub(super) const MOST: usize = 256;
 
 /// Something to write, with whom to tell what came of it. A caller may have gone: its write still happens.
 pub(super) enum Write {
-    Create(Box<OriginRow>, Box<RunChange>, Option<KeyClaim>, Reply<Creation>),
+    Create(Box<OriginRow>, Box<RunChange>, Box<Terms>, Reply<Creation>),
     Save(Box<RunChange>, Option<KeyClaim>, Reply<Claim>),
-    // slice B
-    // slice C
-    // slice D
+    PruneClaims(Timestamp, Reply<u64>),
+    DeleteSession(SessionId, Reply<Deletion>),
+    Agent(Box<AgentWrite>, Reply<AgentWritten>),
     WebhookAttempted(Box<WebhookAttempt>, Reply<()>),
-    Announce(Vec<Announcement>, Reply<()>),
-    Redeliver(String, WebhookFilter, Timestamp, Reply<Vec<String>>),
+    Announce(Vec<Announcement>, Reply<u64>),
+    Redeliver(Box<Redelivery>, Reply<Vec<String>>),
     PruneWebhooks(Box<WebhookPrune>, Reply<u64>),
     AddKey(Box<ApiKey>, String, Reply<()>),
     RevokeKey(KeyId, Timestamp, Reply<bool>),
@@ -75,6 +79,9 @@ pub(super) struct Writer<D: Dialect> {
     /// None after a failure: the next transaction connects again.
     connection: Option<D::Connection>,
     queue: mpsc::Receiver<Write>,
+    /// Told of what was written.
+    watchers: Watchers,
+    countdown: Countdown,
     /// Given back when the last write is done, not before.
     _owned: Option<File>,
 }
@@ -86,7 +93,17 @@ impl<D: Dialect> Writer<D> {
         queue: mpsc::Receiver<Write>,
         owned: Option<File>,
     ) -> Self {
-        Self { options, connection: Some(connection), queue, _owned: owned }
+        let watchers = Watchers::default();
+        let countdown = Countdown::default();
+        Self { options, connection: Some(connection), queue, watchers, countdown, _owned: owned }
+    }
+
+    pub(super) fn telling(self, watchers: Watchers) -> Self {
+        Self { watchers, ..self }
+    }
+
+    pub(super) fn dying_at(self, point: Option<KillPoint>) -> Self {
+        Self { countdown: Countdown::to(point), ..self }
     }
 
     /// Works until the store is closed or dropped and everything queued is written.
@@ -106,10 +123,21 @@ impl<D: Dialect> Writer<D> {
 
     async fn commit(&mut self, mut batch: VecDeque<Write>) {
         let mut settled = Vec::with_capacity(batch.len());
+        let runs: Vec<RunId> = batch.iter().filter_map(Write::run).cloned().collect();
+        let outbox = batch.iter().any(Write::fills_outbox);
+        self.countdown.before(batch.iter().map(Write::events).sum());
         let failure = self.transaction(&mut batch, &mut settled).await.err().map(Arc::new);
         if failure.is_some() {
             // Closing it rolls back what it had begun.
             self.connection = None;
+        }
+        self.countdown.after();
+        // A refused write has changed nothing: its watchers look once in vain.
+        for run in &runs {
+            self.watchers.tell(run);
+        }
+        if outbox {
+            self.watchers.tell_outbox();
         }
         let failed = || failure.clone().map(StoreError::database);
         for write in settled {
@@ -162,23 +190,58 @@ async fn begun<D: Dialect>(mut connection: D::Connection) -> Result<D::Connectio
 }
 
 impl Write {
+    /// How many events it writes.
+    fn events(&self) -> u64 {
+        if let Self::Create(_, change, ..) | Self::Save(change, ..) = self {
+            return change.events.len() as u64;
+        }
+        0
+    }
+
+    /// The run whose journal grows by it.
+    fn run(&self) -> Option<&RunId> {
+        if let Self::Create(_, change, ..) | Self::Save(change, ..) = self {
+            return Some(&change.row.id);
+        }
+        None
+    }
+
+    /// Whether webhooks may be due by it.
+    fn fills_outbox(&self) -> bool {
+        match self {
+            Self::Create(_, change, ..) | Self::Save(change, ..) => !change.outbox.is_empty(),
+            Self::Announce(..) | Self::Redeliver(..) => true,
+            Self::PruneClaims(..)
+            | Self::DeleteSession(..)
+            | Self::Agent(..)
+            | Self::WebhookAttempted(..)
+            | Self::PruneWebhooks(..)
+            | Self::AddKey(..)
+            | Self::RevokeKey(..)
+            | Self::KvPut(..)
+            | Self::KvDelete(..) => false,
+        }
+    }
+
     async fn apply<D: Dialect>(self, sql: &mut Sql<'_, D>) -> Settled {
         match self {
-            Self::Create(origin, change, claim, reply) => {
-                settle(reply, runs::create(sql, &origin, &change, claim.as_ref()).await)
+            Self::Create(origin, change, terms, reply) => {
+                settle(reply, runs::create(sql, &origin, &change, &terms).await)
             }
             Self::Save(change, claim, reply) => settle(reply, runs::save(sql, &change, claim.as_ref()).await),
-            // slice B
-            // slice C
-            // slice D
+            Self::PruneClaims(before, reply) => {
+                settle(reply, claims::prune(sql, before).await.map_err(Undo::Failed))
+            }
+            Self::DeleteSession(session, reply) => settle(reply, sessions::delete(sql, &session).await),
+            Self::Agent(write, reply) => settle(reply, agents::write(sql, &write).await),
             Self::WebhookAttempted(attempt, reply) => {
                 settle(reply, outbox::attempted(sql, &attempt).await.map_err(Undo::Failed))
             }
             Self::Announce(announcements, reply) => {
-                settle(reply, outbox::announce_all(sql, &announcements).await.map_err(Undo::Failed))
+                settle(reply, announcements::announce(sql, &announcements).await.map_err(Undo::Failed))
             }
-            Self::Redeliver(event, filter, now, reply) => {
-                settle(reply, outbox::redeliver(sql, &event, &filter, now).await.map_err(Undo::Failed))
+            Self::Redeliver(redelivery, reply) => {
+                settle(reply, outbox::redeliver(sql, &redelivery).await.map_err(Undo::Failed))
             }
             Self::PruneWebhooks(prune, reply) => {
                 settle(reply, outbox::prune(sql, &prune).await.map_err(Undo::Failed))
@@ -201,14 +264,13 @@ impl Write {
         match self {
             Self::Create(.., reply) => drop(reply.send(Err(error))),
             Self::Save(.., reply) => drop(reply.send(Err(error))),
-            // slice B
-            // slice C
-            // slice D
-            Self::Redeliver(.., reply) => drop(reply.send(Err(error))),
-            Self::PruneWebhooks(.., reply) => drop(reply.send(Err(error))),
-            Self::WebhookAttempted(.., reply) | Self::Announce(.., reply) | Self::AddKey(.., reply) => {
+            Self::PruneClaims(.., reply) | Self::Announce(.., reply) | Self::PruneWebhooks(.., reply) => {
                 drop(reply.send(Err(error)));
             }
+            Self::DeleteSession(.., reply) => drop(reply.send(Err(error))),
+            Self::Agent(.., reply) => drop(reply.send(Err(error))),
+            Self::AddKey(.., reply) | Self::WebhookAttempted(.., reply) => drop(reply.send(Err(error))),
+            Self::Redeliver(.., reply) => drop(reply.send(Err(error))),
             Self::RevokeKey(.., reply) => drop(reply.send(Err(error))),
             Self::KvPut(.., reply) => drop(reply.send(Err(error))),
             Self::KvDelete(.., reply) => drop(reply.send(Err(error))),
@@ -258,9 +320,14 @@ mod tests {
         assert!(matches!(revoke(&queue).await, Err(StoreError::Database(_))), "there is no file");
 
         let mut made = options.create_if_missing(true).connect().await.unwrap();
-        let table = "create table api_keys (id text, revoked_at integer)";
-        sqlx::query(table).execute(&mut made).await.unwrap();
-        sqlx::query("insert into api_keys (id) values ('k')").execute(&mut made).await.unwrap();
+        let tables = "create table api_keys (id text, org_id text, user_id text, role text, label text, revoked_at integer);
+             create table audit_log (at integer, org_id text, user_id text, key_id text, action text,
+                 object_type text, object_id text, details text)";
+        sqlx::raw_sql(tables).execute(&mut made).await.unwrap();
+        sqlx::query("insert into api_keys values ('k', 'o', 'u', 'user', '', null)")
+            .execute(&mut made)
+            .await
+            .unwrap();
         assert!(revoke(&queue).await.unwrap());
         drop(queue);
         writer.await.unwrap();

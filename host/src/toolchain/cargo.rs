@@ -20,7 +20,18 @@ use super::{
 pub(super) struct Plugins {
     names: BTreeMap<String, String>,
     has_lock_file: bool,
+    has_profile: bool,
 }
+
+/// The release profile where an author chose none: small, and the one that the compiled standard library of
+/// the sample plugins has, so that it is compiled once.
+const PROFILE: [(&str, &str); 5] = [
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s"),
+    ("CARGO_PROFILE_RELEASE_LTO", "true"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+    ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "true"),
+];
 
 /// What cargo compiled for one plugin.
 pub(super) struct Artifact {
@@ -43,8 +54,16 @@ pub(super) fn plugins_in(build: &GuestBuild) -> Result<Plugins, BuildError> {
     if names.is_empty() {
         return Err(BuildError::NoPlugin { folder: build.source.clone() });
     }
-    let root = metadata["workspace_root"].as_str().unwrap_or_default();
-    Ok(Plugins { names, has_lock_file: Path::new(root).join("Cargo.lock").is_file() })
+    let root = Path::new(metadata["workspace_root"].as_str().unwrap_or_default());
+    Ok(Plugins { names, has_lock_file: root.join("Cargo.lock").is_file(), has_profile: has_profile(root) })
+}
+
+/// An author who wrote a release profile means it.
+fn has_profile(root: &Path) -> bool {
+    let text = std::fs::read_to_string(root.join("Cargo.toml")).unwrap_or_default();
+    // What cannot be parsed is cargo's to complain about.
+    let manifest: toml::Table = text.parse().unwrap_or_default();
+    manifest.get("profile").and_then(|profile| profile.get("release")).is_some()
 }
 
 /// Compiles; `command` is a `cargo build` that already says with which compiler and where to.
@@ -55,6 +74,9 @@ pub(super) fn compile(
     say: &mut dyn FnMut(&str),
 ) -> Result<Vec<Artifact>, BuildError> {
     command.args(["--release", "--target", TARGET, "--message-format=json-render-diagnostics"]);
+    if !plugins.has_profile {
+        command.envs(PROFILE);
+    }
     if plugins.has_lock_file {
         command.arg("--locked");
     }
@@ -71,7 +93,7 @@ pub(super) fn compile(
             Some(done) => progress = done,
             None => say(&with_progress(line, &progress)),
         },
-        Event::Quiet(elapsed) => say(&format!("still compiling ({progress} units, {} s)", elapsed.as_secs())),
+        Event::Quiet(time) => say(&format!("still compiling ({progress}), quiet for {} s", time.as_secs())),
     })?;
     if !status.success() {
         return Err(BuildError::DoesNotCompile { folder: build.source.clone() });
@@ -134,7 +156,7 @@ mod tests {
     #[test]
     fn only_plugins_of_the_workspace_are_artifacts() {
         let names = BTreeMap::from([("path+file:///w/a-b#0.1.0".to_owned(), "a-b".to_owned())]);
-        let plugins = Plugins { names, has_lock_file: true };
+        let plugins = Plugins { names, has_lock_file: true, has_profile: true };
         let line = |id: &str, kind: &str| {
             format!(
                 r#"{{"reason":"compiler-artifact","package_id":"{id}","target":{{"crate_types":["{kind}"]}},"filenames":["/t/a_b.wasm"]}}"#

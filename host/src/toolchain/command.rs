@@ -6,7 +6,7 @@ use std::{
     process::{Command, ExitStatus, Stdio},
     sync::mpsc::{RecvTimeoutError, Sender, channel},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{BuildError, typed};
@@ -49,7 +49,7 @@ const DROPPED: [&str; 26] = [
 pub(super) enum Event<'a> {
     Stdout(&'a str),
     Stderr(&'a str),
-    /// Nothing for a while; carries the time since it was started.
+    /// Nothing for this time.
     Quiet(Duration),
 }
 
@@ -82,7 +82,7 @@ pub(super) fn run(command: &mut Command, say: &mut dyn FnMut(&str)) -> Result<()
             stderr.push_str(line);
             stderr.push('\n');
         }
-        Event::Quiet(elapsed) => say(&format!("still at it after {} s", elapsed.as_secs())),
+        Event::Quiet(time) => say(&format!("still at it, quiet for {} s", time.as_secs())),
     })?;
     if status.success() { Ok(()) } else { Err(failed(command, last_words(&stderr, status))) }
 }
@@ -91,7 +91,6 @@ pub(super) fn run(command: &mut Command, say: &mut dyn FnMut(&str)) -> Result<()
 pub(super) fn stream(command: &mut Command, on: &mut dyn FnMut(Event)) -> Result<ExitStatus, BuildError> {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| failed(command, error.to_string()))?;
-    let started = Instant::now();
     let (lines, received) = channel();
     if let Some(stdout) = child.stdout.take() {
         let lines = lines.clone();
@@ -100,11 +99,14 @@ pub(super) fn stream(command: &mut Command, on: &mut dyn FnMut(Event)) -> Result
     if let Some(stderr) = child.stderr.take() {
         thread::spawn(move || split_lines(stderr, true, &lines));
     }
+    let mut silence = Duration::ZERO;
     loop {
-        match received.recv_timeout(QUIET) {
+        let line = received.recv_timeout(QUIET);
+        silence = if line.is_ok() { Duration::ZERO } else { silence + QUIET };
+        match line {
             Ok((true, line)) => on(Event::Stderr(&line)),
             Ok((false, line)) => on(Event::Stdout(&line)),
-            Err(RecvTimeoutError::Timeout) => on(Event::Quiet(started.elapsed())),
+            Err(RecvTimeoutError::Timeout) => on(Event::Quiet(silence)),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }

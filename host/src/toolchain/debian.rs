@@ -10,7 +10,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
 };
 
 use super::{
@@ -24,6 +24,9 @@ const WANTED: [&str; 3] = ["rustc-web", "rust-web-src", "wasi-libc"];
 
 /// The compiler's own libraries start so; the newest is part of what is unpacked.
 const LIBRARIES: &str = "libstd-rust-web-";
+
+/// What a folder that is not complete yet is called at the end.
+const PARTIAL: &str = "partial";
 
 /// An unpacked compiler and the linker that goes with it.
 pub(super) struct Compiler {
@@ -88,12 +91,8 @@ fn is_complete(usr: &Path) -> bool {
 /// Works in a folder of its own that gets its name when it is complete, so that a download which was cut
 /// off is simply done again.
 fn unpack(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<(), BuildError> {
-    let partial = folder.with_extension("partial");
-    for old in [folder, &partial] {
-        if old.exists() {
-            fs::remove_dir_all(old).map_err(io_error("remove", old))?;
-        }
-    }
+    remove_leftovers(folder);
+    let partial = folder.with_extension(format!("{}.{PARTIAL}", process::id()));
     let apt = Apt::new(&partial.join("apt"))?;
     say("fetching Debian's package lists");
     run(apt.get("update").arg("-q"), say)?;
@@ -115,7 +114,21 @@ fn unpack(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<(), BuildError> {
         return Err(BuildError::NoToolchain { reason });
     }
     fs::rename(&root, folder).map_err(io_error("rename", &root))?;
-    fs::remove_dir_all(&partial).map_err(io_error("remove", &partial))
+    // It works without; the next download would try again.
+    let _ = fs::remove_dir_all(&partial);
+    Ok(())
+}
+
+/// Of builds that were killed. Their `dpkg-deb` may still be writing, so what cannot be removed is left,
+/// and no two builds share a name.
+fn remove_leftovers(folder: &Path) {
+    let _ = fs::remove_dir_all(folder);
+    let beside = folder.parent().and_then(|work| fs::read_dir(work).ok());
+    for path in beside.into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|it| it == PARTIAL) {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
 }
 
 /// An apt that keeps all of its state in one folder, which is also where it downloads to.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
 
 use super::endpoint::Endpoint;
@@ -10,7 +11,7 @@ use crate::outbound;
 use crate::store::{DueWebhook, WebhookAttempt, WebhookThen};
 
 /// How long an endpoint may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The waits between attempts. After the last one an event is given up.
 const BACKOFF: [Duration; 6] = [
@@ -35,8 +36,8 @@ pub(super) struct Delivery {
 /// What came of an attempt.
 pub(super) struct Verdict {
     pub(super) attempt: WebhookAttempt,
-    /// The endpoint wants nothing any more.
-    pub(super) gone: bool,
+    /// Whether the endpoint says that it wants nothing any more; none = it was not asked.
+    pub(super) gone: Option<bool>,
 }
 
 /// An answer, or why there was none.
@@ -61,26 +62,35 @@ impl Delivery {
     pub(super) async fn attempt(&self, due: &DueWebhook) -> Verdict {
         let began = self.clock.now();
         let outcome = self.send(due, began).await;
+        let gone = Some(outcome.error == Some(GONE));
+        Verdict { attempt: self.log(due, began, &outcome), gone }
+    }
+
+    /// Sends nothing, and says so in the log.
+    pub(super) fn withhold(&self, due: &DueWebhook) -> Verdict {
+        Verdict { attempt: self.log(due, self.clock.now(), &Outcome::failed(GONE)), gone: None }
+    }
+
+    fn log(&self, due: &DueWebhook, began: Timestamp, outcome: &Outcome) -> WebhookAttempt {
         let at = self.clock.now();
-        let gone = outcome.status == Some(410);
-        let then = if outcome.error.is_none() {
-            WebhookThen::Delivered
-        } else {
-            next(due.failures, at, outcome.retry_after)
+        let then = match outcome.error {
+            None => WebhookThen::Delivered,
+            Some(GONE) => WebhookThen::Dead,
+            Some(_) => next(due.failures, at, outcome.retry_after),
         };
         if then == WebhookThen::Dead {
             tracing::warn!(webhook.id = %self.endpoint.id, event.id = %due.event, "gave a webhook up");
         }
-        let attempt = WebhookAttempt {
+        WebhookAttempt {
             event: due.event.clone(),
             endpoint: self.endpoint.id.clone(),
+            due_at: due.due_at,
             status: outcome.status,
             error: outcome.error,
             duration_ms: at.millis_since(began),
             at,
             then,
-        };
-        Verdict { attempt, gone }
+        }
     }
 
     async fn send(&self, due: &DueWebhook, now: Timestamp) -> Outcome {
@@ -104,7 +114,7 @@ impl Delivery {
             }
             Ok(response) => Outcome {
                 status: Some(response.status().as_u16()),
-                error: Some(if response.status().is_redirection() { "redirect" } else { "status" }),
+                error: Some(refusal(response.status())),
                 retry_after: retry_after(response.headers()),
             },
             Err(error) => Outcome::failed(word(&error)),
@@ -115,6 +125,19 @@ impl Delivery {
 impl Outcome {
     fn failed(word: &'static str) -> Self {
         Self { status: None, error: Some(word), retry_after: None }
+    }
+}
+
+/// What the log says where the endpoint wants nothing any more.
+const GONE: &str = "gone";
+
+fn refusal(status: StatusCode) -> &'static str {
+    if status == StatusCode::GONE {
+        GONE
+    } else if status.is_redirection() {
+        "redirect"
+    } else {
+        "status"
     }
 }
 

@@ -39,19 +39,13 @@ struct Parser {
 
 pub(crate) fn evaluate(text: &str) -> Result<Number> {
     if text.chars().count() > LONGEST {
-        return Err(format!(
-            "The expression has more than {LONGEST} characters: split it."
-        ));
+        return Err(format!("The expression has more than {LONGEST} characters: split it."));
     }
     let tokens = tokens(text)?;
     if tokens.is_empty() {
         return Err("The expression is empty.".to_owned());
     }
-    let mut parser = Parser {
-        tokens,
-        next: 0,
-        depth: 0,
-    };
+    let mut parser = Parser { tokens, next: 0, depth: 0 };
     let operand = parser.sum()?;
     match parser.peek() {
         None => Ok(operand.value),
@@ -101,10 +95,7 @@ impl Parser {
             };
             self.next += 1;
             let right = self.signed()?;
-            left = Operand {
-                value: operation(&left.value, &right.value)?,
-                is_percent: false,
-            };
+            left = Operand { value: operation(&left.value, &right.value)?, is_percent: false };
         }
     }
 
@@ -119,11 +110,7 @@ impl Parser {
             return Err("The expression is nested too deeply: it has too many signs in a row.".to_owned());
         }
         let operand = self.power()?;
-        let value = if is_negative {
-            operand.value.negate()
-        } else {
-            operand.value
-        };
+        let value = if is_negative { operand.value.negate() } else { operand.value };
         Ok(Operand { value, ..operand })
     }
 
@@ -139,30 +126,18 @@ impl Parser {
         }
         let exponent = self.signed()?;
         self.depth -= 1;
-        Ok(Operand {
-            value: base.value.power(&exponent.value)?,
-            is_percent: false,
-        })
+        Ok(Operand { value: base.value.power(&exponent.value)?, is_percent: false })
     }
 
     fn postfix(&mut self) -> Result<Operand> {
-        let mut operand = Operand {
-            value: self.atom()?,
-            is_percent: false,
-        };
+        let mut operand = Operand { value: self.atom()?, is_percent: false };
         loop {
             if self.take(&["!"]).is_some() {
-                operand = Operand {
-                    value: operand.value.factorial()?,
-                    is_percent: false,
-                };
+                operand = Operand { value: operand.value.factorial()?, is_percent: false };
             } else if self.peek() == Some(&Token::Sign("%")) && !self.starts_operand(self.next + 1) {
                 self.next += 1;
                 let value = operand.value.divide(&Number::from(BigInt::from(100)))?;
-                operand = Operand {
-                    value,
-                    is_percent: true,
-                };
+                operand = Operand { value, is_percent: true };
             } else {
                 return Ok(operand);
             }
@@ -269,9 +244,7 @@ impl Parser {
 }
 
 fn percent_of_what(left: &Number, sign: &str, right: &Number) -> String {
-    let percent = right
-        .multiply(&Number::from(BigInt::from(100)))
-        .map(|it| it.show().decimal);
+    let percent = right.multiply(&Number::from(BigInt::from(100))).map(|it| it.show().decimal);
     let (left, percent) = (left.show().decimal, percent.unwrap_or_default());
     let word = if sign == "+" { "more" } else { "less" };
     format!(
@@ -305,10 +278,7 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>> {
                 Token::Sign(if first == '*' { "^" } else { "//" })
             }
             _ => Token::Sign(sign(first).ok_or_else(|| {
-                format!(
-                    "`{first}` at character {} is not part of an arithmetic expression.",
-                    start + 1
-                )
+                format!("`{first}` at character {} is not part of an arithmetic expression.", start + 1)
             })?),
         };
         tokens.push((start + 1, token));

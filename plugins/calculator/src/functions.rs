@@ -26,11 +26,7 @@ pub(crate) fn call(name: &str, args: &[Number]) -> Result<Number> {
     match (name, args) {
         ("sqrt", [x]) => x.root(2),
         ("cbrt", [x]) => x.root(3),
-        ("abs", [x]) => Ok(if x.to_f64() < 0.0 {
-            x.clone().negate()
-        } else {
-            x.clone()
-        }),
+        ("abs", [x]) => Ok(if x.to_f64() < 0.0 { x.clone().negate() } else { x.clone() }),
         ("sign", [x]) => Ok(Number::from(x.to_rational().signum().to_integer())),
         ("floor", [x]) => Ok(Number::from(x.to_rational().floor().to_integer())),
         ("ceil", [x]) => Ok(Number::from(x.to_rational().ceil().to_integer())),
@@ -101,10 +97,7 @@ fn wrong_count(name: &str) -> String {
 }
 
 fn round(x: &Number, digits: &Number) -> Result<Number> {
-    let digits = digits
-        .as_integer()
-        .and_then(ToPrimitive::to_i32)
-        .filter(|digits| digits.abs() <= 100);
+    let digits = digits.as_integer().and_then(ToPrimitive::to_i32).filter(|digits| digits.abs() <= 100);
     let digits = digits.ok_or("round(x, digits) needs a whole number of digits from -100 to 100.")?;
     let scale = Pow::pow(&BigRational::from(BigInt::from(10)), digits);
     Ok(Number::Exact((x.to_rational() * &scale).round() / scale))
@@ -112,11 +105,7 @@ fn round(x: &Number, digits: &Number) -> Result<Number> {
 
 fn pick(first: &Number, rest: &[Number], is_better: fn(&BigRational, &BigRational) -> bool) -> Number {
     let better = |best: Number, new: &Number| {
-        if is_better(&new.to_rational(), &best.to_rational()) {
-            new.clone()
-        } else {
-            best
-        }
+        if is_better(&new.to_rational(), &best.to_rational()) { new.clone() } else { best }
     };
     rest.iter().fold(first.clone(), better)
 }
@@ -126,18 +115,11 @@ fn sum(first: &Number, rest: &[Number]) -> Result<Number> {
 }
 
 fn whole(name: &str, first: &Number, rest: &[Number], of: fn(&BigInt, &BigInt) -> BigInt) -> Result<Number> {
-    let integer = |x: &Number| {
-        x.as_integer()
-            .cloned()
-            .ok_or(format!("{name} needs whole numbers."))
-    };
+    let integer = |x: &Number| x.as_integer().cloned().ok_or(format!("{name} needs whole numbers."));
     let start = integer(first)?.abs();
     let result = rest.iter().try_fold(start, |result, x| {
         let checked = Number::from(of(&result, &integer(x)?)).checked()?;
-        checked
-            .as_integer()
-            .cloned()
-            .ok_or_else(|| format!("{name} needs whole numbers."))
+        checked.as_integer().cloned().ok_or_else(|| format!("{name} needs whole numbers."))
     });
     result.map(Number::from)
 }

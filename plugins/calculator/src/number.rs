@@ -38,11 +38,7 @@ impl From<BigInt> for Number {
 
 impl Number {
     pub(crate) fn approximate(value: f64) -> Result<Self> {
-        if value.is_finite() {
-            Ok(Self::Approximate(value))
-        } else {
-            Err(too_large())
-        }
+        if value.is_finite() { Ok(Self::Approximate(value)) } else { Err(too_large()) }
     }
 
     pub(crate) fn to_f64(&self) -> f64 {
@@ -162,26 +158,14 @@ impl Number {
     pub(crate) fn show(&self) -> Shown {
         let value = self.to_rational();
         let Self::Exact(exact) = self else {
-            return Shown {
-                decimal: rounded(&value),
-                exact: false,
-                fraction: None,
-            };
+            return Shown { decimal: rounded(&value), exact: false, fraction: None };
         };
         if let Some(decimal) = terminating(exact).filter(|text| text.len() <= LONGEST_EXACT) {
-            return Shown {
-                decimal,
-                exact: true,
-                fraction: None,
-            };
+            return Shown { decimal, exact: true, fraction: None };
         }
         let fraction = exact.to_string();
         let is_short = fraction.len() <= LONGEST_FRACTION && !exact.is_integer();
-        Shown {
-            decimal: rounded(exact),
-            exact: false,
-            fraction: is_short.then_some(fraction),
-        }
+        Shown { decimal: rounded(exact), exact: false, fraction: is_short.then_some(fraction) }
     }
 
     fn combine(
@@ -197,11 +181,7 @@ impl Number {
     }
 
     fn refuse_zero(&self) -> Result<()> {
-        if self.is_zero() {
-            Err(division_by_zero())
-        } else {
-            Ok(())
-        }
+        if self.is_zero() { Err(division_by_zero()) } else { Ok(()) }
     }
 }
 
@@ -253,11 +233,7 @@ fn terminating(value: &BigRational) -> Option<String> {
         return None;
     }
     let scaled = (value * BigRational::from(BigInt::from(10).pow(places))).to_integer();
-    Some(with_point(
-        scaled.is_negative(),
-        &scaled.magnitude().to_string(),
-        places as usize,
-    ))
+    Some(with_point(scaled.is_negative(), &scaled.magnitude().to_string(), places as usize))
 }
 
 /// The number to [`SIGNIFICANT`] digits, in scientific notation where it is very large or small.
@@ -282,9 +258,7 @@ fn rounded(value: &BigRational) -> String {
     let sign = if value.is_negative() { "-" } else { "" };
     match exponent {
         0..=20 => {
-            let places = digits
-                .len()
-                .saturating_sub(usize::try_from(exponent).unwrap_or(0) + 1);
+            let places = digits.len().saturating_sub(usize::try_from(exponent).unwrap_or(0) + 1);
             let whole = usize::try_from(exponent).unwrap_or(0) + 1;
             let padded = format!("{digits:0<whole$}");
             with_point(value.is_negative(), &padded, places)
@@ -300,11 +274,7 @@ fn rounded(value: &BigRational) -> String {
 
 fn power_of_ten(exponent: i64) -> BigRational {
     let power = BigInt::from(10).pow(u32::try_from(exponent.unsigned_abs()).unwrap_or(u32::MAX));
-    if exponent < 0 {
-        BigRational::new(BigInt::one(), power)
-    } else {
-        power.into()
-    }
+    if exponent < 0 { BigRational::new(BigInt::one(), power) } else { power.into() }
 }
 
 fn with_point(is_negative: bool, digits: &str, places: usize) -> String {
@@ -312,9 +282,5 @@ fn with_point(is_negative: bool, digits: &str, places: usize) -> String {
     let width = places + 1;
     let digits = format!("{digits:0>width$}");
     let (whole, rest) = digits.split_at(digits.len() - places);
-    if places == 0 {
-        format!("{sign}{whole}")
-    } else {
-        format!("{sign}{whole}.{rest}")
-    }
+    if places == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{rest}") }
 }

@@ -50,7 +50,7 @@ struct Moment {
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Days {
+struct Interval {
     /// Negative where `to` is before `from`.
     days: i64,
     from_weekday: String,
@@ -85,9 +85,7 @@ fn converted(args: &Convert) -> Result<ZonedDateTime, String> {
     // When the clocks go forward such a time does not exist, when they go back it exists twice.
     let ambiguous = from.to_ambiguous_zoned_datetime(local);
     if ambiguous.is_ambiguous() {
-        let example = ambiguous
-            .compatible()
-            .map(|zoned| zoned.strftime("%Y-%m-%dT%H:%M%:z").to_string());
+        let example = ambiguous.compatible().map(|zoned| zoned.strftime("%Y-%m-%dT%H:%M%:z").to_string());
         return Err(format!(
             "The clocks change at {text} there, so that this time does not exist or exists twice: give it with \
              its offset, for example {}.",
@@ -122,16 +120,13 @@ fn days_between(_: &Context, args: DaysBetween) -> Result<Output, Failure> {
         (Err(problem), _) | (_, Err(problem)) => return Ok(Output::error(problem)),
     };
     let days = from.duration_until(to).as_hours() / 24;
-    let result = Days {
+    let result = Interval {
         days,
         from_weekday: from.strftime("%A").to_string(),
         to_weekday: to.strftime("%A").to_string(),
     };
     let unit = if days.abs() == 1 { "day" } else { "days" };
-    let text = format!(
-        "{days} {unit} from {} {from} to {} {to}",
-        result.from_weekday, result.to_weekday
-    );
+    let text = format!("{days} {unit} from {} {from} to {} {to}", result.from_weekday, result.to_weekday);
     Output::text(text).structured(&result)
 }
 
@@ -143,11 +138,7 @@ fn moment(zoned: &ZonedDateTime) -> Result<Output, Failure> {
         weekday: zoned.strftime("%A").to_string(),
         unix_seconds: zoned.timestamp().as_second(),
     };
-    Output::text(format!(
-        "{}, {}, {}",
-        result.weekday, result.time, result.time_zone
-    ))
-    .structured(&result)
+    Output::text(format!("{}, {}, {}", result.weekday, result.time, result.time_zone)).structured(&result)
 }
 
 holdfast_plugin::export! {
@@ -164,7 +155,7 @@ holdfast_plugin::export! {
         .title("Days between dates")
         .read_only()
         .idempotent()
-        .returns::<Days>(),
+        .returns::<Interval>(),
 }
 
 #[cfg(test)]
@@ -172,11 +163,7 @@ mod tests {
     use super::*;
 
     fn check_convert(time: &str, from: Option<&str>, to: &str) -> String {
-        let args = Convert {
-            time: time.to_owned(),
-            from: from.map(str::to_owned),
-            to: to.to_owned(),
-        };
+        let args = Convert { time: time.to_owned(), from: from.map(str::to_owned), to: to.to_owned() };
         let output = convert(&Context::example(), args).unwrap();
         format!("{}{output}", if output.is_error() { "error: " } else { "" })
     }
@@ -184,21 +171,10 @@ mod tests {
     #[test]
     fn now_is_told_in_any_zone() {
         let at: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
-        let tell = |zone: Option<&str>| {
-            now(
-                &Now {
-                    time_zone: zone.map(str::to_owned),
-                },
-                at,
-            )
-            .unwrap()
-            .to_string()
-        };
+        let tell =
+            |zone: Option<&str>| now(&Now { time_zone: zone.map(str::to_owned) }, at).unwrap().to_string();
         assert_eq!(tell(None), "Tuesday, 2026-11-24T08:00:00+00:00, UTC");
-        assert_eq!(
-            tell(Some("Asia/Tokyo")),
-            "Tuesday, 2026-11-24T17:00:00+09:00, Asia/Tokyo"
-        );
+        assert_eq!(tell(Some("Asia/Tokyo")), "Tuesday, 2026-11-24T17:00:00+09:00, Asia/Tokyo");
         assert!(tell(Some("Asia/Tokio")).contains("Asia/Tokyo"));
     }
 
@@ -237,24 +213,15 @@ mod tests {
     #[test]
     fn days_are_counted_over_leap_years() {
         let days = |from: &str, to: &str| {
-            let args = DaysBetween {
-                from: from.to_owned(),
-                to: to.to_owned(),
-            };
+            let args = DaysBetween { from: from.to_owned(), to: to.to_owned() };
             days_between(&Context::example(), args).unwrap().to_string()
         };
         assert_eq!(
             days("2026-11-24", "2026-12-31"),
             "37 days from Tuesday 2026-11-24 to Thursday 2026-12-31"
         );
-        assert_eq!(
-            days("2024-02-28", "2024-03-01"),
-            "2 days from Wednesday 2024-02-28 to Friday 2024-03-01"
-        );
-        assert_eq!(
-            days("2026-01-02", "2026-01-01"),
-            "-1 day from Friday 2026-01-02 to Thursday 2026-01-01"
-        );
+        assert_eq!(days("2024-02-28", "2024-03-01"), "2 days from Wednesday 2024-02-28 to Friday 2024-03-01");
+        assert_eq!(days("2026-01-02", "2026-01-01"), "-1 day from Friday 2026-01-02 to Thursday 2026-01-01");
         assert!(days("2026-02-30", "2026-03-01").contains("2026-02-30"));
     }
 }

@@ -32,10 +32,7 @@ pub(crate) fn find_zone(name: &str) -> Result<TimeZone, String> {
         if suggestions.is_empty() {
             format!("There is no time zone `{name}`: use an IANA name such as Europe/Berlin, or UTC.")
         } else {
-            format!(
-                "There is no time zone `{name}`. Did you mean {}?",
-                suggestions.join(", ")
-            )
+            format!("There is no time zone `{name}`. Did you mean {}?", suggestions.join(", "))
         }
     })
 }
@@ -76,12 +73,7 @@ fn suggestions(wanted: &str, database: &TimeZoneDatabase) -> Vec<String> {
 
 /// The last part of a name as it is compared: `America/New York` and `new_york` are the same.
 fn city(name: &str) -> String {
-    name.rsplit('/')
-        .next()
-        .unwrap_or(name)
-        .trim()
-        .to_lowercase()
-        .replace([' ', '-'], "_")
+    name.rsplit('/').next().unwrap_or(name).trim().to_lowercase().replace([' ', '-'], "_")
 }
 
 /// How many letters must be changed, added or removed; 0 also where one contains the other.
@@ -125,10 +117,7 @@ mod tests {
 
     #[test]
     fn offsets_are_zones_too() {
-        assert_eq!(
-            find_zone("-08:00").unwrap(),
-            TimeZone::fixed(Offset::from_seconds(-8 * 3600).unwrap())
-        );
+        assert_eq!(find_zone("-08:00").unwrap(), TimeZone::fixed(Offset::from_seconds(-8 * 3600).unwrap()));
         assert!(find_zone("+99:00").is_err());
     }
 }

@@ -49,9 +49,7 @@ impl Counter {
 
 /// Gives the note its number. A repeated call finds the note of the first attempt.
 pub(crate) fn add(mut note: Note, idempotency_key: &str) -> Result<Note, Error> {
-    note.id = kv::update(Scope::User, COUNTER, |counter: &mut Counter| {
-        counter.number_for(idempotency_key)
-    })?;
+    note.id = kv::update(Scope::User, COUNTER, |counter: &mut Counter| counter.number_for(idempotency_key))?;
     match kv::put(Scope::User, &key_of(note.id), &note, Expect::Absent) {
         Ok(_) | Err(Error::Conflict(_)) => Ok(note),
         Err(error) => Err(error),
@@ -72,10 +70,7 @@ pub(crate) fn page(limit: u32, after: Option<u32>) -> Result<Page, Error> {
     let mut keys = kv::keys(Scope::User, PREFIX, after.as_deref(), limit.saturating_add(1))?;
     let has_more = keys.len() > limit as usize;
     keys.truncate(limit as usize);
-    Ok(Page {
-        notes: notes_at(&keys)?,
-        has_more,
-    })
+    Ok(Page { notes: notes_at(&keys)?, has_more })
 }
 
 /// Notes that have every word of the query, from new to old.
@@ -90,11 +85,7 @@ pub(crate) fn search(query: &str) -> Result<Vec<Note>, Error> {
             return Ok(found);
         };
         after = Some(last.clone());
-        found.extend(
-            notes_at(&keys)?
-                .into_iter()
-                .filter(|note| has_words(note, &words)),
-        );
+        found.extend(notes_at(&keys)?.into_iter().filter(|note| has_words(note, &words)));
     }
 }
 
@@ -107,10 +98,7 @@ fn has_words(note: &Note, words: &[&str]) -> bool {
 fn notes_at(keys: &[String]) -> Result<Vec<Note>, Error> {
     // Another call may delete a note after its key was listed.
     let notes = keys.iter().map(|key| kv::get::<Note>(Scope::User, key));
-    notes
-        .filter_map(Result::transpose)
-        .map(|entry| Ok(entry?.value))
-        .collect()
+    notes.filter_map(Result::transpose).map(|entry| Ok(entry?.value)).collect()
 }
 
 /// Keys are listed in byte order: counting down puts new notes first.

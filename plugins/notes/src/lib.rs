@@ -52,18 +52,9 @@ fn add(context: &Context, args: Add) -> Result<Output, Failure> {
     if args.text.trim().is_empty() {
         return Ok(Output::error("The note is empty: give it a text."));
     }
-    let tags = args
-        .tags
-        .into_iter()
-        .map(|tag| tag.trim().to_lowercase())
-        .filter(|tag| !tag.is_empty());
+    let tags = args.tags.into_iter().map(|tag| tag.trim().to_lowercase()).filter(|tag| !tag.is_empty());
     let title = args.title.filter(|title| !title.trim().is_empty());
-    let note = Note {
-        id: 0,
-        title,
-        text: args.text,
-        tags: tags.collect(),
-    };
+    let note = Note { id: 0, title, text: args.text, tags: tags.collect() };
     let note = book::add(note, &context.idempotency_key)?;
     Output::text(format!("Saved as note {}.", note.id)).structured(&note)
 }
@@ -75,11 +66,7 @@ fn list(_: &Context, args: List) -> Result<Output, Failure> {
         ([], None) => "There are no notes.".to_owned(),
         ([], Some(_)) => "There are no more notes.".to_owned(),
         ([.., last], _) if page.has_more => {
-            format!(
-                "{}\nThere are more: list with after = {}.",
-                lines(&page.notes),
-                last.id
-            )
+            format!("{}\nThere are more: list with after = {}.", lines(&page.notes), last.id)
         }
         (notes, _) => lines(notes),
     };
@@ -91,15 +78,9 @@ fn search(_: &Context, args: Search) -> Result<Output, Failure> {
     let count = notes.len();
     notes.truncate(MOST_FOUND);
     let text = match count {
-        0 => format!(
-            "No note has all the words of `{}`. Try fewer or other words.",
-            args.query
-        ),
+        0 => format!("No note has all the words of `{}`. Try fewer or other words.", args.query),
         _ if count > MOST_FOUND => {
-            format!(
-                "{}\n{count} notes match; these are the newest {MOST_FOUND}.",
-                lines(&notes)
-            )
+            format!("{}\n{count} notes match; these are the newest {MOST_FOUND}.", lines(&notes))
         }
         _ => lines(&notes),
     };
@@ -155,28 +136,14 @@ fn lines(notes: &[Note]) -> String {
 /// `3: Shopping [home] milk, bread…`
 fn headline(note: &Note) -> String {
     const LONGEST: usize = 80;
-    let tags = if note.tags.is_empty() {
-        String::new()
-    } else {
-        format!(" [{}]", note.tags.join(", "))
-    };
-    match &note.title {
-        Some(title) => format!("{}: {title}{tags}", note.id),
-        None => {
-            let first = note
-                .text
-                .lines()
-                .find(|line| !line.trim().is_empty())
-                .unwrap_or_default();
-            let start: String = first.chars().take(LONGEST).collect();
-            let more = if start.len() < note.text.trim_end().len() {
-                "…"
-            } else {
-                ""
-            };
-            format!("{}: {start}{more}{tags}", note.id)
-        }
+    let tags = if note.tags.is_empty() { String::new() } else { format!(" [{}]", note.tags.join(", ")) };
+    if let Some(title) = &note.title {
+        return format!("{}: {title}{tags}", note.id);
     }
+    let first = note.text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let start: String = first.chars().take(LONGEST).collect();
+    let more = if start.len() < note.text.trim_end().len() { "…" } else { "" };
+    format!("{}: {start}{more}{tags}", note.id)
 }
 
 holdfast_plugin::export! {
@@ -209,28 +176,13 @@ mod tests {
     use super::*;
 
     fn add_text(text: &str, key: &str) -> String {
-        let context = Context {
-            idempotency_key: key.to_owned(),
-            ..Context::example()
-        };
-        let args = Add {
-            title: None,
-            text: text.to_owned(),
-            tags: vec!["Tag".to_owned()],
-        };
+        let context = Context { idempotency_key: key.to_owned(), ..Context::example() };
+        let args = Add { title: None, text: text.to_owned(), tags: vec!["Tag".to_owned()] };
         add(&context, args).unwrap().to_string()
     }
 
     fn list_all() -> String {
-        list(
-            &Context::example(),
-            List {
-                limit: None,
-                after: None,
-            },
-        )
-        .unwrap()
-        .to_string()
+        list(&Context::example(), List { limit: None, after: None }).unwrap().to_string()
     }
 
     #[test]
@@ -239,25 +191,9 @@ mod tests {
         assert_eq!(add_text("milk\nbread", "a"), "Saved as note 1.");
         assert_eq!(add_text("call Ada", "b"), "Saved as note 2.");
         assert_eq!(list_all(), "2: call Ada [tag]\n1: milk… [tag]");
-        let page = list(
-            &Context::example(),
-            List {
-                limit: Some(1),
-                after: None,
-            },
-        )
-        .unwrap()
-        .to_string();
+        let page = list(&Context::example(), List { limit: Some(1), after: None }).unwrap().to_string();
         assert_eq!(page, "2: call Ada [tag]\nThere are more: list with after = 2.");
-        let page = list(
-            &Context::example(),
-            List {
-                limit: Some(1),
-                after: Some(2),
-            },
-        )
-        .unwrap()
-        .to_string();
+        let page = list(&Context::example(), List { limit: Some(1), after: Some(2) }).unwrap().to_string();
         assert_eq!(page, "1: milk… [tag]");
         let note = read(&Context::example(), ById { id: 1 }).unwrap().to_string();
         assert_eq!(note, "1: milk… [tag]\nmilk\nbread");
@@ -291,19 +227,9 @@ mod tests {
         add_text("Call Ada about the ENGINE", "a");
         add_text("call Bob", "b");
         let find = |query: &str| {
-            search(
-                &Context::example(),
-                Search {
-                    query: query.to_owned(),
-                },
-            )
-            .unwrap()
-            .to_string()
+            search(&Context::example(), Search { query: query.to_owned() }).unwrap().to_string()
         };
-        assert_eq!(
-            find("call"),
-            "2: call Bob [tag]\n1: Call Ada about the ENGINE [tag]"
-        );
+        assert_eq!(find("call"), "2: call Bob [tag]\n1: Call Ada about the ENGINE [tag]");
         assert_eq!(find("engine TAG"), "1: Call Ada about the ENGINE [tag]");
         assert!(find("engine bob").contains("fewer"));
     }

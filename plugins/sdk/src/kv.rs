@@ -48,10 +48,7 @@ pub fn get<T: DeserializeOwned>(scope: Scope, key: &str) -> Result<Option<Entry<
     };
     let value = serde_json::from_slice(&entry.value)
         .map_err(|error| Error::Failed(format!("the value of `{key}` is not what was expected: {error}")))?;
-    Ok(Some(Entry {
-        value,
-        version: entry.version,
-    }))
+    Ok(Some(Entry { value, version: entry.version }))
 }
 
 /// Stores a value and returns its version; [`Error::Conflict`] when there is not what was expected.
@@ -104,13 +101,7 @@ mod tests {
         assert_eq!(put("c", Expect::Version(1)), Err(Error::Conflict(2)));
         assert_eq!(put("c", Expect::Absent), Err(Error::Conflict(2)));
         let read = get::<String>(Scope::User, "k").unwrap();
-        assert_eq!(
-            read,
-            Some(Entry {
-                value: "b".to_owned(),
-                version: 2
-            })
-        );
+        assert_eq!(read, Some(Entry { value: "b".to_owned(), version: 2 }));
         assert_eq!(get::<String>(Scope::Plugin, "k"), Ok(None), "scopes are apart");
     }
 

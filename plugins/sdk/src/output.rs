@@ -33,23 +33,13 @@ impl Output {
     /// A value for the model, and the same value for programs.
     pub fn json(value: &impl Serialize) -> Result<Self, Failure> {
         let output = Self::default().structured(value)?;
-        let text = output
-            .structured
-            .as_ref()
-            .map(Value::to_string)
-            .unwrap_or_default();
-        Ok(Self {
-            parts: vec![types::Part::Data(text)],
-            ..output
-        })
+        let text = output.structured.as_ref().map(Value::to_string).unwrap_or_default();
+        Ok(Self { parts: vec![types::Part::Data(text)], ..output })
     }
 
     /// Tells the model what went wrong and what to do instead.
     pub fn error(text: impl Into<String>) -> Self {
-        Self {
-            is_error: true,
-            ..Self::text(text)
-        }
+        Self { is_error: true, ..Self::text(text) }
     }
 
     /// Another piece of text for the model.
@@ -62,11 +52,7 @@ impl Output {
     /// A picture, a document or other bytes.
     #[must_use]
     pub fn and_media(mut self, mime: &str, name: Option<&str>, data: Vec<u8>) -> Self {
-        let blob = types::Blob {
-            mime: mime.to_owned(),
-            name: name.map(str::to_owned),
-            data,
-        };
+        let blob = types::Blob { mime: mime.to_owned(), name: name.map(str::to_owned), data };
         self.parts.push(types::Part::Media(blob));
         self
     }
@@ -112,11 +98,7 @@ impl From<Output> for types::Output {
 impl Failure {
     /// `code` is a short kebab-case word, `message` one sentence that says what to do.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self {
-            code: code.to_owned(),
-            message: message.into(),
-            retry_after: None,
-        }
+        Self { code: code.to_owned(), message: message.into(), retry_after: None }
     }
 
     /// The host may try again after this time.
@@ -130,11 +112,7 @@ impl Failure {
 impl From<Failure> for types::Failure {
     fn from(failure: Failure) -> Self {
         let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
-        Self {
-            code: failure.code,
-            message: failure.message,
-            retry_after_ms: failure.retry_after.map(millis),
-        }
+        Self { code: failure.code, message: failure.message, retry_after_ms: failure.retry_after.map(millis) }
     }
 }
 
@@ -142,10 +120,9 @@ impl From<kv::Error> for Failure {
     fn from(error: kv::Error) -> Self {
         match error {
             kv::Error::Conflict(_) => Self::new("conflict", "Somebody else changed this; try again."),
-            kv::Error::QuotaExceeded(limit) => Self::new(
-                "quota-exceeded",
-                format!("The plugin's storage is full: {limit}."),
-            ),
+            kv::Error::QuotaExceeded(limit) => {
+                Self::new("quota-exceeded", format!("The plugin's storage is full: {limit}."))
+            }
             kv::Error::InvalidKey(problem) => Self::new("invalid-key", problem),
             kv::Error::Failed(problem) => Self::new("storage-failed", problem),
         }

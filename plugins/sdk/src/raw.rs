@@ -8,7 +8,7 @@ pub use self::bindings::{
 };
 
 #[doc(hidden)]
-#[expect(clippy::all, clippy::pedantic, reason = "generated")]
+#[expect(clippy::pedantic, reason = "generated")]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit",

@@ -28,23 +28,19 @@ fn schema_of<T: JsonSchema>() -> Schema {
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
     // The title is the name of a Rust type.
     schema.remove("title");
-    RecursiveTransform(drop_rust_formats).transform(&mut schema);
+    RecursiveTransform(tidy).transform(&mut schema);
     schema
 }
 
-/// `uint8` and the like are no formats of JSON Schema, and some model providers refuse unknown ones. The
-/// bounds they stand for are in the schema anyway.
-fn drop_rust_formats(schema: &mut Schema) {
-    let is_rust = |format: &str| {
-        ["int", "uint", "float", "double"]
-            .iter()
-            .any(|prefix| format.starts_with(prefix))
-    };
-    if schema
-        .get("format")
-        .and_then(|format| format.as_str())
-        .is_some_and(is_rust)
-    {
+fn tidy(schema: &mut Schema) {
+    // `uint8` and the like are no formats of JSON Schema, and some model providers refuse unknown ones.
+    let is_rust = |format: &str| ["int", "uint", "float", "double"].iter().any(|it| format.starts_with(it));
+    if schema.get("format").and_then(|format| format.as_str()).is_some_and(is_rust) {
         schema.remove("format");
+    }
+    // A doc comment is broken where the source line ends.
+    if let Some(description) = schema.get("description").and_then(|text| text.as_str()) {
+        let paragraphs: Vec<String> = description.split("\n\n").map(|text| text.replace('\n', " ")).collect();
+        schema.insert("description".to_owned(), paragraphs.join("\n\n").into());
     }
 }

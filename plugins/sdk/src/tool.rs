@@ -143,7 +143,8 @@ mod tests {
     #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "camelCase")]
     struct Greet {
-        /// Who to greet.
+        /// Who to greet,
+        /// in full.
         full_name: String,
         times: Option<u8>,
     }
@@ -166,7 +167,7 @@ mod tests {
         let expected = serde_json::json!({
             "type": "object",
             "properties": {
-                "fullName": { "type": "string", "description": "Who to greet." },
+                "fullName": { "type": "string", "description": "Who to greet, in full." },
                 "times": { "type": ["integer", "null"], "minimum": 0, "maximum": 255 },
             },
             "required": ["fullName"],
@@ -183,15 +184,9 @@ mod tests {
             Ok(types::Outcome::Done(output)) => (output.is_error, format!("{:?}", output.parts)),
             other => panic!("{other:?}"),
         };
-        assert_eq!(
-            said(run("greet", r#"{"fullName":"Ada"}"#)),
-            (false, r#"[Part::Text("Ada")]"#.to_owned())
-        );
+        assert_eq!(said(run("greet", r#"{"fullName":"Ada"}"#)), (false, r#"[Part::Text("Ada")]"#.to_owned()));
         assert!(said(run("greet", "{}")).1.contains("missing field `fullName`"));
-        assert_eq!(
-            run("greet", r#"{"fullName":"Ada","times":0}"#).unwrap_err().code,
-            "no-times"
-        );
+        assert_eq!(run("greet", r#"{"fullName":"Ada","times":0}"#).unwrap_err().code, "no-times");
         assert_eq!(run("other", "{}").unwrap_err().code, "unknown-tool");
     }
 }

@@ -73,7 +73,6 @@ async fn calls_for(text: &str, tools: Vec<ToolSpec>) -> Vec<(String, Value)> {
 
 /// Each line: a message, and the calls it must lead to.
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one table")]
 async fn messages_lead_to_calls() {
     let eval = |expression: &str| ("calculator__evaluate", json!({"expression": expression}));
     let now = |zone: &str| ("clock__now", json!({"timeZone": zone}));

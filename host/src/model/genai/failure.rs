@@ -24,6 +24,8 @@ pub(super) fn read(error: Error, provider: &str) -> Result<Reply, ModelError> {
         Error::ChatResponse { body, .. } => {
             in_body(&body).unwrap_or_else(|| ModelError::Malformed("it holds no answer".to_owned()))
         }
+        Error::WebStream { error, .. } => from_stream(error, provider),
+        Error::StreamParse { .. } => ModelError::Malformed("it is not JSON".to_owned()),
         // The rest is about requests that were never sent.
         _ => ModelError::Refused("this conversation cannot be put into the provider's format".to_owned()),
     })
@@ -52,6 +54,22 @@ fn from_web(error: webc::Error, provider: &str) -> ModelError {
             ModelError::Unavailable { message: connection(&error).to_owned(), retry_after_ms: None }
         }
     }
+}
+
+fn from_stream(error: Box<dyn std::error::Error + Send + Sync>, provider: &str) -> ModelError {
+    let error = match error.downcast::<Error>() {
+        Ok(error) => {
+            return match *error {
+                Error::HttpError { status, body, headers, .. } => {
+                    from_status(status.as_u16(), &headers, &body, provider)
+                }
+                _ => ModelError::Malformed("it is not in the provider's format".to_owned()),
+            };
+        }
+        Err(error) => error,
+    };
+    let message = error.downcast_ref::<reqwest::Error>().map_or("the connection broke off", connection);
+    ModelError::Unavailable { message: message.to_owned(), retry_after_ms: None }
 }
 
 /// Without the URL, which reqwest's own text names.

@@ -43,6 +43,7 @@ pub(super) fn read(response: &ChatResponse, kind: AdapterKind) -> Result<Reply, 
         reasoning,
         tokens: tokens(&response.usage),
         chunks: Vec::new(),
+        cost_micros: None,
         model: model_name(raw),
         cut_off: response.stop_reason.as_ref().is_some_and(StopReason::is_max_tokens),
     })
@@ -50,7 +51,7 @@ pub(super) fn read(response: &ChatResponse, kind: AdapterKind) -> Result<Reply, 
 
 /// What must go back with the reply, as genai's parts in JSON, each at its place: Gemini signs the very
 /// call it thought about, Anthropic wants signed and redacted thinking in order.
-fn opaque_parts(parts: &[ContentPart], reasoning: Option<&str>, kind: AdapterKind) -> Vec<String> {
+pub(super) fn opaque_parts(parts: &[ContentPart], reasoning: Option<&str>, kind: AdapterKind) -> Vec<String> {
     let mut marks: Vec<String> = Vec::new();
     let mut opaque = false;
     let has_calls = parts.iter().any(ContentPart::is_tool_call);
@@ -84,7 +85,7 @@ fn wants_reasoning_back(kind: AdapterKind) -> bool {
     matches!(kind, AdapterKind::DeepSeek | AdapterKind::Kimi | AdapterKind::Moonshot)
 }
 
-fn tokens(usage: &Usage) -> Tokens {
+pub(super) fn tokens(usage: &Usage) -> Tokens {
     let count = |tokens: Option<i32>| tokens.and_then(|tokens| u64::try_from(tokens).ok());
     let (input, output) = (count(usage.prompt_tokens), count(usage.completion_tokens));
     // No prompt is empty: genai fills in zeros where a provider said nothing.
@@ -95,7 +96,7 @@ fn tokens(usage: &Usage) -> Tokens {
     Tokens { input, output, reasoning: count(details.and_then(|details| details.reasoning_tokens)) }
 }
 
-fn model_name(raw: &Value) -> Option<String> {
+pub(super) fn model_name(raw: &Value) -> Option<String> {
     let name = raw.get("model").or_else(|| raw.get("modelVersion"))?;
     name.as_str().map(str::to_owned)
 }
@@ -124,6 +125,7 @@ pub(super) fn salvage(raw: &Value) -> Option<Reply> {
             })
             .collect(),
         chunks: Vec::new(),
+        cost_micros: None,
         tokens: Tokens {
             input: raw.pointer("/usage/prompt_tokens").and_then(Value::as_u64),
             output: raw.pointer("/usage/completion_tokens").and_then(Value::as_u64),

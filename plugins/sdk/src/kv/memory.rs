@@ -17,13 +17,7 @@ pub(super) fn put(scope: Scope, key: &str, value: &[u8], expected: Option<u64>) 
     let key = checked(scope, key)?;
     VALUES.with_borrow_mut(|values| {
         let version = version_if_expected(values.get(&key), expected)? + 1;
-        values.insert(
-            key,
-            Entry {
-                value: value.to_vec(),
-                version,
-            },
-        );
+        values.insert(key, Entry { value: value.to_vec(), version });
         Ok(version)
     })
 }
@@ -45,10 +39,7 @@ pub(super) fn list_keys(
 ) -> Result<Vec<String>, Error> {
     let limit = limit.min(1000) as usize;
     Ok(VALUES.with_borrow(|values| {
-        let keys = values
-            .keys()
-            .filter(|(of, _)| *of == scope as u8)
-            .map(|(_, key)| key);
+        let keys = values.keys().filter(|(of, _)| *of == scope as u8).map(|(_, key)| key);
         let wanted =
             keys.filter(|key| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after));
         wanted.take(limit).cloned().collect()
@@ -57,9 +48,7 @@ pub(super) fn list_keys(
 
 fn checked(scope: Scope, key: &str) -> Result<(u8, String), Error> {
     if key.is_empty() || key.len() > 512 || key.contains(char::is_control) {
-        return Err(Error::InvalidKey(
-            "a key has 1 to 512 bytes without control characters".to_owned(),
-        ));
+        return Err(Error::InvalidKey("a key has 1 to 512 bytes without control characters".to_owned()));
     }
     Ok((scope as u8, key.to_owned()))
 }

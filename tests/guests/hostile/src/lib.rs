@@ -18,33 +18,17 @@ const TOOLS: [(&str, &[&str], &str); 18] = [
     ("output", &["bytes"], "Answers a text of that length."),
     ("parts", &["count"], "Answers that many parts."),
     ("log_flood", &["lines"], "Logs that many lines."),
-    (
-        "stdout_flood",
-        &["bytes"],
-        "Prints that many bytes to stdout and to stderr.",
-    ),
+    ("stdout_flood", &["bytes"], "Prints that many bytes to stdout and to stderr."),
     ("panic", &[], "Panics."),
     ("trap", &[], "Executes `unreachable`."),
-    (
-        "bad_json",
-        &[],
-        "Answers data and a structured result that are not JSON.",
-    ),
+    ("bad_json", &[], "Answers data and a structured result that are not JSON."),
     ("fail", &[], "Fails with the given code."),
     ("tool_error", &[], "Answers an error for the model."),
     ("host_calls", &["count"], "Calls the host that often."),
     ("random", &["bytes"], "Asks for that many random bytes at once."),
     ("sleep", &["ms"], "Waits inside a host call."),
-    (
-        "kv_fill",
-        &["entries", "bytes"],
-        "Stores that many entries of that size and says how far it came.",
-    ),
-    (
-        "suspend",
-        &[],
-        "Asks a human, which no version of the host does yet.",
-    ),
+    ("kv_fill", &["entries", "bytes"], "Stores that many entries of that size and says how far it came."),
+    ("suspend", &[], "Asks a human, which no version of the host does yet."),
     ("progress_flood", &["count"], "Reports progress that often."),
 ];
 
@@ -52,10 +36,7 @@ struct Component;
 
 impl Guest for Component {
     fn describe() -> Vec<Tool> {
-        TOOLS
-            .iter()
-            .map(|(name, arguments, description)| tool(name, arguments, description))
-            .collect()
+        TOOLS.iter().map(|(name, arguments, description)| tool(name, arguments, description)).collect()
     }
 
     fn call(_: CallContext, tool: String, arguments: String) -> Result<Outcome, Failure> {
@@ -68,15 +49,10 @@ impl Guest for Component {
             "memory" => exhaust_memory(),
             "stack" => Ok(text(recurse(1).to_string())),
             "output" => Ok(text("x".repeat(length(number("bytes"))))),
-            "parts" => Ok(done(
-                (0..number("count")).map(|_| Part::Text("x".to_owned())).collect(),
-            )),
+            "parts" => Ok(done((0..number("count")).map(|_| Part::Text("x".to_owned())).collect())),
             "log_flood" => {
                 for line in 0..number("lines") {
-                    log::write(
-                        log::Level::Info,
-                        &format!("\x1b[31mline {line}\x1b[0m\nsecond\r\u{202e}"),
-                    );
+                    log::write(log::Level::Info, &format!("\x1b[31mline {line}\x1b[0m\nsecond\r\u{202e}"));
                 }
                 Ok(text("logged"))
             }
@@ -124,18 +100,12 @@ impl Guest for Component {
 holdfast_plugin::export_raw!(Component);
 
 fn tool(name: &str, arguments: &[&str], description: &str) -> Tool {
-    let integers = arguments
-        .iter()
-        .map(|name| format!(r#""{name}":{{"type":"integer","minimum":0}}"#));
+    let integers = arguments.iter().map(|name| format!(r#""{name}":{{"type":"integer","minimum":0}}"#));
     let properties = match name {
         "fail" => r#""code":{"type":"string"}"#.to_owned(),
         _ => integers.collect::<Vec<_>>().join(","),
     };
-    let required = arguments
-        .iter()
-        .map(|name| format!("\"{name}\""))
-        .collect::<Vec<_>>()
-        .join(",");
+    let required = arguments.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",");
     Tool {
         name: name.to_owned(),
         description: description.to_owned(),
@@ -143,7 +113,8 @@ fn tool(name: &str, arguments: &[&str], description: &str) -> Tool {
         output_schema: None,
         annotations: Annotations {
             title: None,
-            read_only: true,
+            // Nothing to lose: a host may run these whenever it likes.
+            read_only: name != "kv_fill",
             destructive: false,
             idempotent: true,
             open_world: false,
@@ -205,17 +176,9 @@ fn text(text: impl Into<String>) -> Outcome {
 }
 
 fn done(parts: Vec<Part>) -> Outcome {
-    Outcome::Done(Output {
-        parts,
-        structured: None,
-        is_error: false,
-    })
+    Outcome::Done(Output { parts, structured: None, is_error: false })
 }
 
 fn failure(code: &str) -> Failure {
-    Failure {
-        code: code.to_owned(),
-        message: "It failed on purpose.".to_owned(),
-        retry_after_ms: Some(10),
-    }
+    Failure { code: code.to_owned(), message: "It failed on purpose.".to_owned(), retry_after_ms: Some(10) }
 }

@@ -35,6 +35,38 @@ struct Slow {
 #[derive(Deserialize, JsonSchema)]
 struct Nothing {}
 
+/// A kv scope, as the schema names it.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Place {
+    Plugin,
+    User,
+    Session,
+}
+
+impl From<Place> for Scope {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Plugin => Self::Plugin,
+            Place::User => Self::User,
+            Place::Session => Self::Session,
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Remember {
+    scope: Place,
+    key: String,
+    value: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Recall {
+    scope: Place,
+    key: String,
+}
+
 #[derive(Serialize, JsonSchema)]
 struct Count {
     count: u64,
@@ -60,6 +92,40 @@ fn slow(_: &Context, args: Slow) -> Result<Output, Failure> {
     increment(&format!("{}.finished", args.key))
 }
 
+/// Counts each idempotency key once, as a system that deduplicates would.
+fn effect_once(context: &Context, args: Key) -> Result<Output, Failure> {
+    let seen = format!("{}.keys.{}", args.key, context.idempotency_key);
+    match kv::put(Scope::Plugin, &seen, &context.attempt, kv::Expect::Absent) {
+        Ok(_) => increment(&args.key),
+        Err(kv::Error::Conflict(_)) => count(context, args),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sleeps at its first attempt only, and says whether the key of the second is the same.
+fn slow_idempotent(context: &Context, args: Slow) -> Result<Output, Failure> {
+    let key = format!("{}.key", args.key);
+    if context.attempt == 1 {
+        kv::put(Scope::Plugin, &key, &context.idempotency_key, kv::Expect::Any)?;
+        increment(&format!("{}.started", args.key))?;
+        thread::sleep(Duration::from_millis(args.ms));
+    }
+    increment(&format!("{}.finished", args.key))?;
+    let first = kv::get::<String>(Scope::Plugin, &key)?.map(|entry| entry.value);
+    let same = if first.as_ref() == Some(&context.idempotency_key) { "the same" } else { "another" };
+    Ok(Output::text(format!("attempt {}, {same} key", context.attempt)))
+}
+
+fn remember(_: &Context, args: Remember) -> Result<Output, Failure> {
+    kv::put(args.scope.into(), &args.key, &args.value, kv::Expect::Any)?;
+    Ok(Output::text("remembered"))
+}
+
+fn recall(_: &Context, args: Recall) -> Result<Output, Failure> {
+    let value = kv::get::<String>(args.scope.into(), &args.key)?.map(|entry| entry.value);
+    Ok(Output::text(value.unwrap_or_else(|| "nothing".to_owned())))
+}
+
 fn env(_: &Context, _: Nothing) -> Result<Output, Failure> {
     Output::json(&Seen::now())
 }
@@ -79,11 +145,15 @@ fn answer(count: u64) -> Result<Output, Failure> {
 holdfast_plugin::export! {
     Tool::new("effect", "Counts the key up; asks first.", effect).requires_approval().returns::<Count>(),
     Tool::new("effect_ungated", "Counts the key up.", effect).returns::<Count>(),
-    Tool::new("idempotent_effect", "Counts the key up and says it is safe to repeat.", effect)
+    Tool::new("idempotent_effect", "Counts the key up, once for each call however often it is tried.", effect_once)
         .idempotent()
         .returns::<Count>(),
     Tool::new("count", "Reads the key's count.", count).read_only().returns::<Count>(),
     Tool::new("echo", "Says the text.", echo).read_only(),
     Tool::new("slow", "Counts, sleeps, and counts again.", slow).returns::<Count>(),
+    Tool::new("slow_idempotent", "Sleeps once, and is safe to repeat.", slow_idempotent).idempotent(),
+    Tool::new("remember", "Keeps a value in a scope.", remember),
+    Tool::new("recall", "Says the value that a scope has for a key.", recall).read_only(),
+    Tool::new("slow_read", "As slow_idempotent, and says that it only reads.", slow_idempotent).read_only(),
     Tool::new("env", "Says what the guest sees of the machine.", env).read_only().returns::<Seen>(),
 }

@@ -25,9 +25,7 @@ pub(crate) struct Seen {
 impl Seen {
     pub(crate) fn now() -> Self {
         Self {
-            variables: std::env::vars()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect(),
+            variables: std::env::vars().map(|(name, value)| format!("{name}={value}")).collect(),
             args: std::env::args().collect(),
             read_root: told(std::fs::read_dir("/").map(Iterator::count)),
             write_file: told(std::fs::write("/probe", b"x")),
@@ -46,10 +44,7 @@ fn lookup() -> Result<Option<String>, ErrorCode> {
 
 fn connect() -> Result<(), ErrorCode> {
     let socket = create_tcp_socket(IpAddressFamily::Ipv4)?;
-    let address = IpSocketAddress::Ipv4(Ipv4SocketAddress {
-        port: 80,
-        address: (127, 0, 0, 1),
-    });
+    let address = IpSocketAddress::Ipv4(Ipv4SocketAddress { port: 80, address: (127, 0, 0, 1) });
     socket.start_connect(&instance_network(), address)?;
     socket.subscribe().block();
     socket.finish_connect().map(drop)
