@@ -83,6 +83,10 @@ pub enum BuildError {
     DoesNotCompile { folder: PathBuf },
     #[error("{name} was built as a core module and not as a component")]
     NotAComponent { name: String },
+    #[error("{} {detail}", path.display())]
+    Manifest { path: PathBuf, detail: String },
+    #[error("plugin.toml says `id = \"{id}\"`, but the package is called {package}: they must be the same")]
+    ManifestId { id: String, package: String },
     #[error("`{command}` failed: {detail}")]
     Command { command: String, detail: String },
     #[error("cannot {action} {}: {source}", path.display())]
