@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::support::host::{ADMIN, until};
 use crate::support::process::{HOOK_SECRET, Process, text};
-use crate::support::receiver::{Receiver, answer, answer_with};
+use crate::support::receiver::{Delivered, Receiver, answer, answer_with};
 use crate::support::script::Speaker;
 use crate::support::server::Server;
 use crate::support::{Caller, Script, TestHost, call, say};
@@ -152,7 +152,7 @@ async fn a_failed_delivery_is_tried_again_under_the_same_id() {
     let second = receiver.next().await;
     let logged = log(&host, "", 2).await;
     assert_eq!(logged[1]["nextAttemptAt"], "2026-01-01T00:10:05.000Z", "longer than the 30 s that were due");
-    host.clock.advance(Duration::from_secs(600));
+    host.clock.advance(Duration::from_mins(10));
     let third = receiver.next().await;
 
     assert_eq!((first.id(), first.id()), (second.id(), third.id()));
@@ -397,7 +397,7 @@ async fn approvals_are_announced_before_they_expire_and_when_they_have() {
 
     host.clock.advance(HOUR);
     let mut rest = [receiver.next().await, receiver.next().await];
-    rest.sort_by_key(|delivered| delivered.kind());
+    rest.sort_by_key(Delivered::kind);
     assert_eq!(rest[0].kind(), "approval.expired");
     assert_eq!(rest[0].verified()["data"]["approvalId"], approval);
     assert_eq!(rest[1].kind(), "run.completed");
@@ -450,6 +450,35 @@ async fn the_delivery_log_is_for_admins_and_shows_their_organisation() {
     );
     let large = host.get(&format!("{LOG}?size=201")).await;
     assert_eq!((large.status, &large.body["invalidParams"][0]["field"]), (400, &json!("size")));
+}
+
+/// Old events go with their log; what waits for an endpoint is never too old.
+#[tokio::test]
+async fn deliveries_are_forgotten_after_seven_days() {
+    let (receiver, down) = (Receiver::content().await, Receiver::start(|_, _| answer(503)).await);
+    let mut host =
+        host(Script::new([say("done")]), vec![receiver.endpoint("hook"), down.endpoint("down")]).await;
+    host.run("x").await;
+    let id = receiver.next().await.id().to_owned();
+    down.next().await;
+    log(&host, "", 2).await;
+    host.stop().await;
+    host.clock.advance(7 * 24 * HOUR);
+    host.restart().await;
+    assert_eq!(down.next().await.id(), id);
+    log(&host, "&endpoint=hook", 1).await;
+
+    host.stop().await;
+    host.clock.advance(HOUR);
+    host.restart().await;
+    down.next().await;
+    until("it is forgotten", async || {
+        host.get(&format!("{LOG}?endpoint=hook")).await.body["totalElements"] == 0
+    })
+    .await;
+    log(&host, "&endpoint=down", 3).await;
+    let again = host.post(&format!("{LOG}/{id}/redeliver?endpoint=hook"), &json!({})).await;
+    assert_eq!(again.status, 404);
 }
 
 /// The secret, and what the URL has behind its host, are in no log line, no answer and no dump of the settings.

@@ -64,7 +64,7 @@ impl Receiver {
     /// The next request, when it comes.
     pub(crate) async fn next(&self) -> Delivered {
         let mut got = self.got.lock().await;
-        let next = tokio::time::timeout(Duration::from_secs(60), got.recv());
+        let next = tokio::time::timeout(Duration::from_mins(1), got.recv());
         next.await.expect("a webhook comes within a minute").expect("the receiver lives")
     }
 

@@ -70,7 +70,7 @@ async fn an_event_is_told_once_to_each_endpoint_and_a_lost_race_tells_nothing() 
         loser.cancel(UserId::from("bob"), home.now()).unwrap();
         store.save(&mut run).await.unwrap();
         assert!(matches!(store.save(&mut loser).await, Err(StoreError::Conflict)));
-        written.written().await;
+        tokio::time::timeout(Duration::from_secs(5), written.written()).await.unwrap();
 
         let told = due(&store, "a", home.now()).await;
         assert_eq!(told, [format!("evt_{}_2", run.spec().id)]);
