@@ -17,6 +17,7 @@
 //! | [`model`] | `trait Model`, providers through genai, the demo model, retries |
 //! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name |
 //! | [`metrics`] | numbers for the operator, told or looked at |
+//! | [`notice`], [`webhook`] | what the outside is told about runs and approvals; telling it |
 //! | [`store`], [`key`] | `trait Store` and its SQL; API keys and roles |
 //! | [`runner`] | drives runs: the only place where model, tools and store meet |
 //! | [`address`], `outbound` | which network addresses are public; clients for URLs that others chose |
@@ -30,8 +31,9 @@
 //! An edge that is not drawn is forbidden.
 //!
 //! ```text
-//! id, clock <- audit, tool <- session <- budget <- agent <- event <- run <- { model, registry -> plugin, store } <- runner <- http
+//! id, clock <- audit, tool <- session <- budget <- agent <- event <- run <- { model, registry -> plugin, notice <- store } <- runner <- http
 //!                                                                    { model, registry, store } <- metrics <- http
+//!                                                                    store <- webhook <- config, server
 //!                                                                    http, config <- server <- command <- main
 //! ```
 //!
@@ -92,6 +94,7 @@ pub mod id;
 pub mod key;
 pub mod metrics;
 pub mod model;
+pub mod notice;
 mod outbound;
 pub mod plugin;
 pub mod registry;

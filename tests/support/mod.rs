@@ -8,6 +8,7 @@ pub(crate) mod openai;
 mod own_process;
 pub(crate) mod people;
 pub(crate) mod process;
+pub(crate) mod receiver;
 pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod sse;
