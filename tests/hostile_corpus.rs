@@ -49,7 +49,17 @@ async fn the_table() {
     );
     let mut wrong = Vec::new();
     for row in calls::rows().into_iter().chain(loads::rows()) {
+        // Seen at once where one of them hangs.
+        eprintln!("{}", row.name);
         let seen = bench.run(&row).await;
+        eprintln!(
+            "  {} in {:?}, neighbour {:?}, {}/{} MiB",
+            seen.outcome.chars().take(60).collect::<String>(),
+            seen.took,
+            seen.neighbour,
+            seen.peak_mib,
+            seen.kept_mib
+        );
         let _ = writeln!(
             table,
             "{:<34} {:<44} {:>7} {:>7} {:>7} {:>9}",

@@ -21,6 +21,8 @@ pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) component: Vec<u8>,
     pub(super) limits: Limits,
+    /// It is granted `kv`, which it imports.
+    pub(super) kv: bool,
     pub(super) phase: Phase,
     /// Of a call: its kind, and its limit, trap or capability. Of a load: `loaded`, or a part of the
     /// reason for the refusal.
@@ -92,7 +94,8 @@ impl Bench {
     }
 
     async fn outcome(&self, row: &Row) -> String {
-        let settings = PluginSettings { limits: row.limits.clone(), ..PluginSettings::default() };
+        let grants = serde_json::from_value(json!({"kv": row.kv})).expect("grants");
+        let settings = PluginSettings { limits: row.limits.clone(), grants };
         let plugin = match self.host.load("evil", row.component.clone(), &settings).await {
             Ok(plugin) => plugin,
             Err(error) => return error.to_string(),

@@ -23,6 +23,7 @@ fn wat(name: &'static str, guest: &Guest, outcome: &'static str) -> Row {
         name,
         component: guest.bytes(),
         limits: limits(),
+        kv: false,
         phase: Phase::Call { tool: "act", arguments: json!({"n": 1}), times: 3 },
         outcome,
         within: Duration::from_secs(20),
@@ -39,6 +40,7 @@ fn rust(name: &'static str, tool: &'static str, arguments: serde_json::Value, ou
     let phase = Phase::Call { tool, arguments, times: 3 };
     Row {
         component,
+        kv: true,
         phase,
         within: Duration::from_secs(40),
         peak_mib: 256,
@@ -69,11 +71,14 @@ fn never_ending() -> Vec<Row> {
             "(local $n i64) (loop $l (local.set $n (i64.div_u (i64.const 7) (i64.or (local.get $n) (i64.const 1)))) (br $l)) (unreachable)",
             "limit cpu",
         ),
-        body(
-            "bulk fill without end",
-            "(drop (memory.grow (i32.const 2000))) (loop $l (memory.fill (i32.const 200000) (i32.const 1) (i32.const 130000000)) (br $l)) (unreachable)",
-            "limit cpu",
-        ),
+        Row {
+            peak_mib: 400,
+            ..body(
+                "bulk fill without end",
+                "(drop (memory.grow (i32.const 2000))) (loop $l (memory.fill (i32.const 200000) (i32.const 1) (i32.const 130000000)) (br $l)) (unreachable)",
+                "limit cpu",
+            )
+        },
         Row {
             limits: Limits { wall_ms: 300, ..limits() },
             ..rust("host call beyond the deadline", "sleep", json!({"ms": 600_000}), "limit wall-time")
@@ -180,7 +185,7 @@ fn lying() -> Vec<Row> {
         body("answer out of bounds", "(i32.const -8)", "invalid-output"),
         body("answer unaligned", "(i32.const 65)", "invalid-output"),
         body("text out of bounds", "(call $text (i32.const -16) (i32.const 64))", "invalid-output"),
-        wat("realloc out of bounds", &Guest::new().realloc("(i32.const -16)"), "trap host-call"),
+        wat("realloc out of bounds", &Guest::new().realloc("(i32.const -16)"), "invalid-output"),
         body("deep JSON", &deep("0x5b"), "invalid-output"),
         rust("JSON that is none", "bad_json", json!({}), "invalid-output"),
     ]
@@ -189,7 +194,10 @@ fn lying() -> Vec<Row> {
 fn noisy() -> Vec<Row> {
     vec![
         rust("log flood with ANSI", "log_flood", json!({"lines": 9000}), "ok"),
-        rust("stdout flood", "stdout_flood", json!({"bytes": 20_000_000}), "ok"),
+        Row {
+            limits: Limits { cpu_ms: 10_000, wall_ms: 30_000, ..limits() },
+            ..rust("stdout flood", "stdout_flood", json!({"bytes": 20_000_000}), "ok")
+        },
         rust("a failure of its own", "fail", json!({"code": "\u{1b}[2J<script>"}), "guest-failure"),
     ]
 }
