@@ -84,7 +84,7 @@ async fn the_table() {
             wrong.push(format!("{}: the neighbour took {:?}", row.name, seen.neighbour));
         }
     }
-    println!("{table}");
+    eprintln!("{table}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

@@ -4,6 +4,7 @@
 //! Each target runs for a moment in every test run. `HOLDFAST_FUZZ_SECONDS=600 cargo test --lib fuzzing`
 //! gives each as long as it says. A failure names its seed, and the seed alone repeats it.
 
+use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+use wasm_encoder::Encode as _;
 
 use crate::outbound::{Reach, check_url};
 use crate::plugin::tests::guest::Guest;
@@ -23,6 +25,8 @@ use crate::tool::OutcomeKind;
 
 /// Bytes of one input.
 const INPUT: usize = 4096;
+/// Of a component's section that holds a module.
+const CORE_MODULE: u8 = 1;
 
 /// Tries inputs until the time is over.
 fn fuzz(target: &str, mut check: impl FnMut(&mut Unstructured<'_>) -> arbitrary::Result<()>) {
@@ -42,7 +46,7 @@ fn fuzz(target: &str, mut check: impl FnMut(&mut Unstructured<'_>) -> arbitrary:
         }
         seed += 1;
     }
-    println!("{target}: {whole} of {seed} inputs were whole");
+    eprintln!("{target}: {whole} of {seed} inputs were whole");
     assert!(whole > 5, "{target}: {whole} of {seed} inputs were whole");
 }
 
@@ -99,15 +103,9 @@ fn modules_inside_a_plugin_that_a_generator_makes() {
     fuzz("generated modules", |input| {
         let module = wasm_smith::Module::new(wasm_smith::Config::arbitrary(input)?, input)?.to_bytes();
         let mut bytes = whole.clone();
-        // A section of a core module: its id, its length, the module.
-        bytes.push(1);
-        let mut length = module.len();
-        while length > 0x7f {
-            bytes.push(0x80 | (length & 0x7f) as u8);
-            length >>= 7;
-        }
-        bytes.push((length & 0x7f) as u8);
-        bytes.extend(module);
+        let section = wasm_encoder::RawSection { id: CORE_MODULE, data: &module };
+        bytes.push(section.id);
+        section.encode(&mut bytes);
         sandbox.load_and_call(bytes);
         Ok(())
     });
@@ -147,7 +145,8 @@ fn stores(input: &mut Unstructured<'_>, from: u32, to: u32) -> arbitrary::Result
     let mut text = String::new();
     for at in (from..to).step_by(4) {
         if input.ratio(1_u8, 2_u8)? {
-            text += &format!("(i32.store (i32.const {at}) (i32.const {})) ", word(input)?);
+            let word = word(input)?;
+            let _ = write!(text, "(i32.store (i32.const {at}) (i32.const {word})) ");
         }
     }
     Ok(text)

@@ -21,7 +21,7 @@ fn row(name: &'static str, component: Vec<u8>, outcome: &'static str) -> Row {
         kv: false,
         phase: Phase::Load,
         outcome,
-        within: Duration::from_secs(60),
+        within: Duration::from_mins(1),
         peak_mib: 128,
     }
 }
@@ -221,7 +221,7 @@ fn sizes() -> Vec<Row> {
     };
     let mut exports = wasm::ComponentExportSection::new();
     for number in 0..200_000 {
-        exports.export(&format!("n{number}"), wasm::ComponentExportKind::Instance, 0, None);
+        exports.export(format!("n{number}"), wasm::ComponentExportKind::Instance, 0, None);
     }
     let mut many = wasm::Component::new();
     many.section(&instance());

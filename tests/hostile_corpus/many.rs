@@ -43,7 +43,7 @@ async fn grow_by(first: u32) {
         };
         let (few, many) = (calls(first).await, calls(first * 9).await);
         let grown = many.saturating_sub(few);
-        println!(
+        eprintln!(
             "{what}: {} KiB after {first} calls, {} KiB after {}, in {:?}",
             few >> 10,
             many >> 10,
