@@ -21,6 +21,8 @@ mod manifest;
 mod meter;
 mod outcome;
 mod report;
+mod seal;
+mod suspend;
 #[cfg(test)]
 pub(crate) mod tests;
 mod wasi;
@@ -28,6 +30,7 @@ mod wasi;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -40,6 +43,7 @@ use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
 use self::bindings::FullPluginPre;
+use self::bindings::resumable::ResumerPre;
 use self::call::CallState;
 use self::describe::Checks;
 pub use self::destination::{Audience, HostPattern, Scheme};
@@ -55,7 +59,7 @@ use crate::clock::Clock;
 use crate::id::{CallId, RunId, SessionId};
 use crate::session::Owner;
 use crate::store::Store;
-use crate::tool::{ToolName, ToolOutcome, ToolSpec};
+use crate::tool::{Answered, Returned, ToolName, ToolSpec};
 
 /// Most problems with a call's arguments that somebody is told.
 const MAX_PROBLEMS: usize = 5;
@@ -171,6 +175,8 @@ struct Loaded {
     limits: Arc<Limits>,
     running: Semaphore,
     pre: FullPluginPre<CallState>,
+    /// None: it does not export `resumable`, so its tools cannot ask.
+    resumable: Option<ResumerPre<CallState>>,
     shared: Arc<Shared>,
 }
 
@@ -241,8 +247,8 @@ impl Plugin {
         self.0.check_arguments(tool, arguments).map(|_| ())
     }
 
-    /// Runs one tool. Dropping the future stops the guest within a tick (10 ms).
-    pub async fn call(&self, invocation: Invocation<'_>) -> ToolOutcome {
+    /// Runs one tool, or goes on with one that asked. Dropping the future stops the guest within a tick (10 ms).
+    pub async fn call(&self, invocation: Invocation<'_>) -> Returned {
         let meter = Arc::new(Meter::default());
         let (tool, run) = (invocation.tool, invocation.run);
         let shared = &self.0.shared;
@@ -252,13 +258,16 @@ impl Plugin {
                 let task = threads.spawn(job.run().in_current_span());
                 AbortOnDropHandle::new(task)
                     .await
-                    .unwrap_or_else(|error| Ended::host_fault(error.to_string()))
+                    .unwrap_or_else(|error| Err(Ended::host_fault(error.to_string())))
             }
-            (Err(error), _) => Ended::host_fault(error.to_string()),
-            (_, None) => Ended::host_fault("the plugin host is for inspection, or shutting down"),
+            (Err(error), _) => Err(Ended::host_fault(error.to_string())),
+            (_, None) => Err(Ended::host_fault("the plugin host is for inspection, or shutting down")),
         };
-        report::report(&ended, tool, run, &meter);
-        ended.into_outcome(&meter)
+        report::report(ended.as_ref().err(), tool, run, &meter);
+        match ended {
+            Ok(suspension) => Returned::Suspension(Box::new(suspension)),
+            Err(ended) => Returned::Outcome(ended.into_outcome(&meter)),
+        }
     }
 }
 
@@ -274,5 +283,9 @@ pub struct Invocation<'a> {
     pub tool: &'a ToolName,
     /// A JSON object; checked against the tool's schema here.
     pub arguments: &'a Value,
+    /// What the call asked for and was told: it goes on with that. None = it runs from its beginning.
+    pub answered: Option<&'a Answered>,
+    /// How long a question that it asks may wait for its answer.
+    pub answer_within: Duration,
     pub cancelled: CancellationToken,
 }

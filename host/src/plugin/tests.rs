@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::id::{CallId, OrgId, RunId, SessionId, UserId};
 use crate::session::Owner;
 use crate::store::Store;
-use crate::tool::{Limit, OutcomeKind, ToolName, ToolOutcome};
+use crate::tool::{Limit, OutcomeKind, Returned, ToolName, ToolOutcome};
 
 /// A host and its database, which is gone with it.
 pub(crate) struct Home {
@@ -65,9 +65,14 @@ async fn call_with(plugin: &Plugin, arguments: &Value, cancelled: CancellationTo
         attempt: 1,
         tool: &ToolName::new("test", "act").unwrap(),
         arguments,
+        answered: None,
+        answer_within: Duration::from_mins(1),
         cancelled,
     };
-    plugin.call(invocation).await
+    match plugin.call(invocation).await {
+        Returned::Outcome(outcome) => outcome,
+        Returned::Suspension(suspension) => panic!("{suspension:?}"),
+    }
 }
 
 /// Loads a guest with default settings and calls it once.
@@ -323,7 +328,7 @@ async fn answers_that_break_the_interface_are_invalid() {
         "(i32.store8 (i32.const 64) (i32.const 0)) (i32.store8 (i32.const 68) (i32.const 1)) (i32.const 64)";
     let outcome = outcome(&Guest::new().call(suspend)).await;
     assert_eq!(outcome.kind, OutcomeKind::InvalidOutput);
-    assert!(outcome.text.contains("ask a human"));
+    assert!(outcome.text.contains("not valid"), "it does not export `resumable`");
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ fn ask(run: &Run, call: &str) -> PendingApproval {
         tool,
         message: String::new(),
         expires_at: at(1000),
+        inquiry: None,
     }
 }
 
@@ -106,6 +107,8 @@ fn kind(standing: &Standing) -> &'static str {
     match standing {
         Standing::Requested => "requested",
         Standing::Approved(_) => "approved",
+        Standing::Suspended(_) => "suspended",
+        Standing::Answered(_) => "answered",
         Standing::InDoubt(_) => "in doubt",
         Standing::Again(_) => "again",
     }

@@ -18,7 +18,8 @@ use crate::plugin::{Invocation, Plugin};
 use crate::registry::ToolRegistry;
 use crate::run::{DueCall, Run, Standing};
 use crate::tool::{
-    Approval, Fingerprint, OutcomeKind, PendingApproval, Question, ToolCall, ToolName, ToolOutcome,
+    Answered, Approval, Fingerprint, Inquiry, OutcomeKind, PendingApproval, Question, Returned, Suspension,
+    ToolCall, ToolName, ToolOutcome,
 };
 
 /// What is to become of a due call.
@@ -27,6 +28,8 @@ enum Verdict {
     /// The model is told, and nothing runs.
     Answer(ToolOutcome),
     Ask(Asked),
+    /// The tool itself asks a human.
+    Inquire(Inquirer),
 }
 
 struct Runnable {
@@ -34,6 +37,14 @@ struct Runnable {
     tool: ToolName,
     arguments: Value,
     read_only: bool,
+    /// It goes on with this; none = it starts.
+    answered: Option<Box<Answered>>,
+}
+
+struct Inquirer {
+    tool: ToolName,
+    fingerprint: Fingerprint,
+    suspension: Box<Suspension>,
 }
 
 /// What a human is to be asked.
@@ -62,12 +73,19 @@ impl Runner {
                 Verdict::Run(what) => runnable.push((call, what)),
                 Verdict::Answer(outcome) => run.finished(&call.id, outcome, 0, self.clock.now())?,
                 Verdict::Ask(what) => asked.push(self.approval(run, call, what)),
+                Verdict::Inquire(what) => asked.push(self.inquiry(call, what)),
             }
         }
-        // Before a human is asked, too: nobody should approve what cannot run.
-        if !(runnable.is_empty() && asked.is_empty())
-            && let Some(failure) = self.tool_forbidden(run).await?
-        {
+        let side_by_side = runnable.iter().take_while(|(_, what)| what.read_only).count();
+        runnable.truncate(side_by_side.max(1));
+        // A call that goes on was counted when it started. Before a human is asked, too: nobody should approve what
+        // cannot run.
+        let starts = if runnable.is_empty() {
+            asked.iter().any(|approval| approval.question != Question::Input)
+        } else {
+            runnable.iter().any(|(_, what)| what.answered.is_none())
+        };
+        if starts && let Some(failure) = self.tool_forbidden(run).await? {
             run.failed(failure, self.clock.now())?;
             return Ok(());
         }
@@ -77,9 +95,14 @@ impl Runner {
             }
             return Ok(());
         }
-        let side_by_side = runnable.iter().take_while(|(_, what)| what.read_only).count();
-        let left = run.spec().agent.budget.calls_left(run.spent());
-        runnable.truncate(side_by_side.max(1).min(left));
+        let mut left = run.spec().agent.budget.calls_left(run.spent());
+        runnable.retain(|(_, what)| {
+            what.answered.is_some()
+                || left.checked_sub(1).is_some_and(|fewer| {
+                    left = fewer;
+                    true
+                })
+        });
         self.execute(run, runnable, present).await
     }
 
@@ -101,14 +124,23 @@ impl Runner {
                 attempt: run.started(&call.id, started_at)?,
                 tool: &what.tool,
                 arguments: &what.arguments,
+                answered: what.answered.as_deref(),
+                answer_within: answer_within(&spec.agent, &what.tool),
                 cancelled: present.cancelled().clone(),
             };
-            under_way.push(async move { (&call.id, started_at, what.plugin.call(invocation).await) });
+            under_way.push(async move { (&call.id, what, started_at, what.plugin.call(invocation).await) });
         }
         self.store.save(run).await?;
-        while let Some((call, started_at, outcome)) = under_way.next().await {
+        while let Some((call, what, started_at, returned)) = under_way.next().await {
             let now = self.clock.now();
-            run.finished(call, outcome, now.millis_since(started_at), now)?;
+            let before = what.answered.as_ref().map_or(0, |answered| answered.suspension.worked_ms);
+            let worked_ms = before.saturating_add(now.millis_since(started_at));
+            match returned {
+                Returned::Outcome(outcome) => run.finished(call, outcome, worked_ms, now)?,
+                Returned::Suspension(suspension) => {
+                    run.suspended(call, Box::new(Suspension { worked_ms, ..*suspension }), now)?;
+                }
+            }
             self.store.save(run).await?;
         }
         Ok(())
@@ -118,12 +150,12 @@ impl Runner {
         let Asked { question, tool, title, fingerprint, gated } = asked;
         let agent = &run.spec().agent;
         let terms = agent.approval_terms(&tool);
-        let expiry = Duration::from_millis(terms.expiry_ms.unwrap_or(agent.options.approval_expiry_ms));
+        let expiry = answer_within(agent, &tool);
         // What became of a call is a matter of fact, not of votes.
         let approvers = if question == Question::Approval { terms.approvers } else { 1 };
         let what = title.map_or_else(|| tool.to_string(), |title| format!("{title} ({tool})"));
         let message = match question {
-            Question::Approval => {
+            Question::Approval | Question::Input => {
                 format!("{} wants to call {what}. Approve or reject this call.", agent.name)
             }
             Question::OutcomeUnknown => format!(
@@ -142,22 +174,56 @@ impl Runner {
             fingerprint,
             message,
             expires_at: self.clock.now().plus(expiry),
+            inquiry: None,
+        }
+    }
+
+    /// It may run already: anybody who may decide for the run can answer, its own user first of all.
+    fn inquiry(
+        &self,
+        call: ToolCall,
+        Inquirer { tool, fingerprint, suspension }: Inquirer,
+    ) -> PendingApproval {
+        let Suspension { prompt, answer_schema, digest, expires_at, .. } = *suspension;
+        PendingApproval {
+            id: self.ids.next(),
+            question: Question::Input,
+            approvers: 1,
+            self_approval: true,
+            call,
+            tool,
+            fingerprint,
+            message: prompt,
+            expires_at,
+            inquiry: Some(Inquiry { answer_schema, digest }),
         }
     }
 }
 
+/// How long a human has to decide about the tool's calls, and to answer what they ask.
+fn answer_within(agent: &Agent, tool: &ToolName) -> Duration {
+    let terms = agent.approval_terms(tool);
+    Duration::from_millis(terms.expiry_ms.unwrap_or(agent.options.approval_expiry_ms))
+}
+
 fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &Standing) -> Verdict {
     let name = call.name.parse::<ToolName>().ok();
-    let found = name.as_ref().and_then(|name| registry.get(name));
+    let found = name.as_ref().and_then(|name| match asked_before(standing) {
+        None => registry.get(name),
+        Some(suspension) => registry.get_of(name, &suspension.digest),
+    });
     let Some((plugin, spec)) = found.filter(|(_, spec)| agent.may_use(&spec.name)) else {
         return match (standing, name) {
             (Standing::Requested, _) => Verdict::Answer(no_such_tool(registry, agent, &call.name)),
             (Standing::Approved(_), _) => Verdict::Answer(unavailable()),
+            (Standing::Suspended(_) | Standing::Answered(_), _) => {
+                Verdict::Answer(replaced(standing, &call.name))
+            }
             (Standing::Again(_), _) | (Standing::InDoubt(_), None) => Verdict::Answer(not_run_again()),
             // That its tool is gone now does not mean that the call did not happen.
-            (Standing::InDoubt(doubt), Some(tool)) => {
+            (Standing::InDoubt(start), Some(tool)) => {
                 let fingerprint = Fingerprint::of("", &tool, &call.parsed_arguments().unwrap_or_default());
-                let (question, gated) = (Question::OutcomeUnknown, doubt.approved.is_some());
+                let (question, gated) = (Question::OutcomeUnknown, start.approved.is_some());
                 Verdict::Ask(Asked { question, tool, title: None, fingerprint, gated })
             }
         };
@@ -167,12 +233,13 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
         Err(problem) => return Verdict::Answer(invalid_arguments(&problem)),
     };
     let fingerprint = Fingerprint::of(plugin.digest(), &spec.name, &arguments);
-    let run = |arguments| {
+    let run = |arguments, answered: Option<&Box<Answered>>| {
         Verdict::Run(Runnable {
             plugin: Arc::clone(plugin),
             tool: spec.name.clone(),
             arguments,
             read_only: spec.annotations.read_only,
+            answered: answered.cloned(),
         })
     };
     let ask = |question, fingerprint, gated| {
@@ -188,19 +255,37 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
                 return Verdict::Answer(invalid_arguments(&problem));
             }
             match agent.approval(spec) {
-                Approval::Skip => run(arguments),
+                Approval::Skip => run(arguments, None),
                 Approval::Forbid => Verdict::Answer(forbidden(&spec.name)),
                 Approval::Ask => ask(Question::Approval, fingerprint, true),
             }
         }
-        Standing::Approved(approved) if *approved == fingerprint => run(arguments),
-        Standing::InDoubt(doubt) if spec.annotations.repeatable() && unchanged(&doubt.approved) => {
-            run(arguments)
+        Standing::Approved(approved) if *approved == fingerprint => run(arguments, None),
+        Standing::Suspended(suspension) => Verdict::Inquire(Inquirer {
+            tool: spec.name.clone(),
+            fingerprint,
+            suspension: suspension.clone(),
+        }),
+        Standing::Answered(answered) => run(arguments, Some(answered)),
+        Standing::InDoubt(start) if spec.annotations.repeatable() && unchanged(&start.approved) => {
+            run(arguments, start.resumed.as_ref())
         }
-        Standing::InDoubt(doubt) => ask(Question::OutcomeUnknown, fingerprint, doubt.approved.is_some()),
-        Standing::Again(doubt) if unchanged(&doubt.approved) => run(arguments),
+        Standing::InDoubt(start) => ask(Question::OutcomeUnknown, fingerprint, start.approved.is_some()),
+        Standing::Again(start) if unchanged(&start.approved) => run(arguments, start.resumed.as_ref()),
         Standing::Again(_) => Verdict::Answer(not_run_again()),
         Standing::Approved(_) => Verdict::Answer(unavailable()),
+    }
+}
+
+/// What the call asked, where only the plugin that asked can go on.
+fn asked_before(standing: &Standing) -> Option<&Suspension> {
+    match standing {
+        Standing::Requested | Standing::Approved(_) => None,
+        Standing::Suspended(suspension) => Some(suspension),
+        Standing::Answered(answered) => Some(&answered.suspension),
+        Standing::InDoubt(start) | Standing::Again(start) => {
+            start.resumed.as_ref().map(|answered| &answered.suspension)
+        }
     }
 }
 
@@ -227,6 +312,20 @@ fn forbidden(tool: &ToolName) -> ToolOutcome {
 fn unavailable() -> ToolOutcome {
     let text = "The tool changed or was removed after this call was approved, so it did not run. If it is still \
                 needed, call the tool again.";
+    ToolOutcome::of(OutcomeKind::Unavailable, text)
+}
+
+/// Logged: no human did anything wrong, and nobody else would learn why the answer came to nothing.
+fn replaced(standing: &Standing, tool: &str) -> ToolOutcome {
+    let digest = asked_before(standing).map(|suspension| &suspension.digest);
+    tracing::warn!(
+        tool,
+        digest,
+        "a tool asked a human, and its plugin was replaced or removed before it could go on: put the plugin with \
+         this digest back to answer such questions"
+    );
+    let text = "The tool asked a human, and was changed or removed before it could go on with the answer. If it is \
+                still needed, call the tool again.";
     ToolOutcome::of(OutcomeKind::Unavailable, text)
 }
 

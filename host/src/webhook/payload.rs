@@ -60,6 +60,8 @@ fn told(event: &RunEvent, run: &Run) -> Option<(EventType, &'static str, Value)>
         | RunEvent::Replied { .. }
         | RunEvent::ReplyBroken { .. }
         | RunEvent::CallStarted { .. }
+        | RunEvent::CallSuspended { .. }
+        | RunEvent::CallResumed { .. }
         | RunEvent::CallFinished { .. }
         | RunEvent::Decided(_)
         | RunEvent::AnswerAccepted { .. }

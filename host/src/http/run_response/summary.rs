@@ -6,6 +6,7 @@ use super::{
     CANCELLED, Metadata, Metrics, QUEUED, RequiredAction, RunDetails, RunResponse, TokenUsage, kind,
 };
 use crate::store::{PendingSummary, RunSummary};
+use crate::tool::Question;
 
 impl From<&RunSummary> for RunDetails {
     fn from(run: &RunSummary) -> Self {
@@ -63,6 +64,8 @@ fn action(run: &RunSummary, pending: &PendingSummary) -> RequiredAction {
         tool_name: pending.call.name.clone(),
         args: pending.call.arguments.clone(),
         message: pending.message.clone(),
+        prompt: (pending.question == Question::Input).then(|| pending.message.clone()),
+        answer_schema: pending.answer_schema.clone(),
         expires_at: pending.expires_at.to_string(),
         run_id: run.id.to_string(),
         session_id: run.session.to_string(),
