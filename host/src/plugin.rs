@@ -258,12 +258,12 @@ impl Plugin {
                 let task = threads.spawn(job.run().in_current_span());
                 AbortOnDropHandle::new(task)
                     .await
-                    .unwrap_or_else(|error| Err(Ended::host_fault(error.to_string())))
+                    .unwrap_or_else(|error| Err(Ended::host_fault(error.to_string()).into()))
             }
-            (Err(error), _) => Err(Ended::host_fault(error.to_string())),
-            (_, None) => Err(Ended::host_fault("the plugin host is for inspection, or shutting down")),
+            (Err(error), _) => Err(Ended::host_fault(error.to_string()).into()),
+            (_, None) => Err(Ended::host_fault("the plugin host is for inspection, or shutting down").into()),
         };
-        report::report(ended.as_ref().err(), tool, run, &meter);
+        report::report(ended.as_ref().err().map(Box::as_ref), tool, run, &meter);
         match ended {
             Ok(suspension) => Returned::Suspension(Box::new(suspension)),
             Err(ended) => Returned::Outcome(ended.into_outcome(&meter)),

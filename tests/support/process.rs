@@ -139,6 +139,13 @@ impl Process {
         panic!("run {run} did not become {statuses:?}");
     }
 
+    /// Waits until its log has a line that holds all of these.
+    pub(crate) async fn wait_for_log(&self, parts: &[&str]) {
+        let server = self.server.as_ref().expect("it runs");
+        let holds = |line: &String| parts.iter().all(|part| line.contains(part));
+        until(&format!("a log line with {parts:?}"), async || server.said().iter().any(holds)).await;
+    }
+
     /// The ids of all runs in the database, oldest first.
     pub(crate) async fn runs(&self) -> Vec<String> {
         let mut database = open(&self.folder.path().join("holdfast.db")).await;
@@ -167,6 +174,21 @@ pub(crate) async fn text(database: &Path, query: &'static str) -> Vec<String> {
     let mut database = open(database).await;
     let rows = sqlx::query(query).fetch_all(&mut database).await.expect("the table can be read");
     rows.iter().map(|row| row.get::<Option<String>, _>(0).unwrap_or_default()).collect()
+}
+
+/// Rewrites a run's latest event of this kind, past the server.
+pub(crate) async fn edit_event(database: &Path, run: &str, kind: &str, edit: impl FnOnce(&mut Value)) {
+    let options = SqliteConnectOptions::new().filename(database);
+    let mut database = options.connect().await.expect("the database opens");
+    let query = "select seq, body from run_events where run_id = $1 and kind = $2 order by seq desc limit 1";
+    let row = sqlx::query(query).bind(run).bind(kind).fetch_one(&mut database).await.expect("an event");
+    let mut event: Value = serde_json::from_str(row.get(1)).expect("JSON");
+    let before = event.clone();
+    edit(&mut event);
+    assert_ne!(event, before, "the edit changes something");
+    let update = "update run_events set body = $3 where run_id = $1 and seq = $2";
+    let update = sqlx::query(update).bind(run).bind(row.get::<i64, _>(0)).bind(event.to_string());
+    assert_eq!(update.execute(&mut database).await.expect("a write").rows_affected(), 1);
 }
 
 async fn open(database: &Path) -> SqliteConnection {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -10,6 +11,7 @@ pub(crate) struct Server {
     pub(crate) url: String,
     /// Killed when this is dropped.
     pub(crate) child: Child,
+    said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
@@ -29,8 +31,17 @@ impl Server {
             command.env_remove(name);
         }
         command.args(args).current_dir(folder).envs(environment.iter().copied());
-        let mut child =
-            command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the program starts");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("the program starts");
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&said);
+        let mut log = BufReader::new(child.stderr.take().expect("its log is piped")).lines();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = log.next_line().await {
+                eprintln!("{line}");
+                heard.lock().expect("no test panics in here").push(line);
+            }
+        });
         let mut lines = BufReader::new(child.stdout.take().expect("its output is piped")).lines();
         loop {
             let line =
@@ -39,8 +50,13 @@ impl Server {
                 let url = url.to_owned();
                 // Whoever prints into a closed pipe fails: read on.
                 tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-                return Self { url, child };
+                return Self { url, child, said };
             }
         }
+    }
+
+    /// What it has logged.
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.said.lock().expect("no test panics in here").clone()
     }
 }

@@ -74,7 +74,7 @@ impl Job {
     }
 
     /// An error is how the call ended, and be it well: otherwise it asks a human.
-    pub(super) async fn run(mut self) -> Result<Suspension, Ended> {
+    pub(super) async fn run(mut self) -> Result<Suspension, Box<Ended>> {
         let (asking, meter) = (Arc::clone(&self.asking), Arc::clone(&self.meter));
         let plugin = Arc::clone(&asking.plugin);
         let checks = plugin.check_arguments(&asking.tool, &self.arguments).map_err(|problem| {
@@ -82,7 +82,10 @@ impl Job {
             Ended::of(OutcomeKind::InvalidArgs, text)
         })?;
         let _turn = self.turn(&plugin).await?;
-        let resumption = blocking(&asking, Asking::resumption).await?;
+        let resumption = match asking.answered {
+            None => None,
+            Some(_) => blocking(&asking, Asking::resumption).await?,
+        };
         self.context.deadline_unix_ms = self.deadline();
         let (context, tool) = (Box::new(self.context), asking.tool.tool().to_owned());
         let question = match resumption {
@@ -99,19 +102,18 @@ impl Job {
             meter: Arc::clone(&meter),
             call: Some(self.identity),
         };
-        match instance.ask(&plugin.shared.engine, &plugin.pre, question).await {
+        let schema = checks.output.as_ref();
+        let answered = |answer| Ended::answered(answer, schema, &plugin.limits, &meter);
+        let ended = match instance.ask(&plugin.shared.engine, &plugin.pre, question).await {
             Ok(Answer::Outcome(Ok(Outcome::Suspend(asked)))) => {
-                blocking(&asking, move |asking| asking.suspension(&asked, &meter)).await
+                return blocking(&asking, move |asking| asking.suspension(&asked, &meter)).await;
             }
-            Ok(Answer::Outcome(Ok(Outcome::Done(output)))) => {
-                Err(Ended::answered(Ok(output), checks.output.as_ref(), &plugin.limits, &meter))
-            }
-            Ok(Answer::Outcome(Err(failure))) => {
-                Err(Ended::answered(Err(failure), checks.output.as_ref(), &plugin.limits, &meter))
-            }
-            Ok(Answer::Tools(_)) => Err(Ended::host_fault("the guest answered another question")),
-            Err(stopped) => Err(Ended::stopped(&stopped, &meter)),
-        }
+            Ok(Answer::Outcome(Ok(Outcome::Done(output)))) => answered(Ok(output)),
+            Ok(Answer::Outcome(Err(failure))) => answered(Err(failure)),
+            Ok(Answer::Tools(_)) => Ended::host_fault("the guest answered another question"),
+            Err(stopped) => Ended::stopped(&stopped, &meter),
+        };
+        Err(Box::new(ended))
     }
 
     /// Waits for one of the plugin's places. This does not count as the call's time, which is a limit on
@@ -138,11 +140,11 @@ impl Job {
 /// Work with schemas that others wrote, which must not hold up other guests.
 async fn blocking<T: Send + 'static>(
     asking: &Arc<Asking>,
-    work: impl FnOnce(&Asking) -> Result<T, Ended> + Send + 'static,
-) -> Result<T, Ended> {
+    work: impl FnOnce(&Asking) -> Result<T, Box<Ended>> + Send + 'static,
+) -> Result<T, Box<Ended>> {
     let asking = Arc::clone(asking);
     let worked = tokio::task::spawn_blocking(move || work(&asking)).await;
-    worked.unwrap_or_else(|error| Err(Ended::host_fault(error.to_string())))
+    worked.unwrap_or_else(|error| Err(Ended::host_fault(error.to_string()).into()))
 }
 
 /// 32 hexadecimal digits of a SHA-256 over the parts, each after its length.

@@ -50,7 +50,7 @@ pub(super) struct Resumption {
 
 impl Asking {
     /// What the call goes on with; none = it runs from its beginning. Takes CPU: the answer is checked again.
-    pub(super) fn resumption(&self) -> Result<Option<Resumption>, Ended> {
+    pub(super) fn resumption(&self) -> Result<Option<Resumption>, Box<Ended>> {
         let Some(Answered { suspension, answer, at }) = &self.answered else { return Ok(None) };
         let Some(plugin) = self.plugin.resumable.clone() else { return Err(not_resumable()) };
         if *at > suspension.expires_at {
@@ -71,7 +71,7 @@ impl Asking {
     }
 
     /// What the host keeps of the call's question, or what is wrong with it. Takes CPU.
-    pub(super) fn suspension(&self, asked: &Asked, meter: &Meter) -> Result<Suspension, Ended> {
+    pub(super) fn suspension(&self, asked: &Asked, meter: &Meter) -> Result<Suspension, Box<Ended>> {
         let Asked { prompt, answer_schema, state } = asked;
         meter.output((prompt.len() + answer_schema.len() + state.len()) as u64);
         if self.plugin.resumable.is_none() {
@@ -79,17 +79,18 @@ impl Asking {
         }
         let round = self.answered.as_ref().map_or(1, |before| before.suspension.round.saturating_add(1));
         if round > MAX_ROUNDS {
-            return Err(Ended::invalid(format!("the call asked {MAX_ROUNDS} times and wants to ask again")));
+            let reason = format!("the call asked {MAX_ROUNDS} times and wants to ask again");
+            return Err(Ended::invalid(reason).into());
         }
         if state.len() as u64 > self.plugin.limits.state_bytes {
-            return Err(Ended::limit(meter.reached(Limit::State).0));
+            return Err(Ended::limit(meter.reached(Limit::State).0).into());
         }
         if prompt.len() > MAX_PROMPT || prompt.trim().is_empty() {
             let reason = format!(
                 "its question has {} bytes; the most is {MAX_PROMPT}, without blanks at least 1",
                 prompt.len()
             );
-            return Err(Ended::invalid(reason));
+            return Err(Ended::invalid(reason).into());
         }
         let answer_schema = Schema::of_output(answer_schema, &mut PatternBudget::default())
             .map_err(|error| Ended::invalid(format!("its answer schema {error}")))?
@@ -116,15 +117,15 @@ impl Asking {
     }
 }
 
-fn not_resumable() -> Ended {
-    Ended::invalid(
+fn not_resumable() -> Box<Ended> {
+    Box::new(Ended::invalid(
         "it answered `suspend` but does not export `holdfast:plugin/resumable@0.1.0`: build it for the world \
          `resumable-plugin`",
-    )
+    ))
 }
 
-fn not_intact(reason: &str) -> Ended {
+fn not_intact(reason: &str) -> Box<Ended> {
     let kind = OutcomeKind::Denied { capability: "suspended-state".to_owned() };
     let text = "What the host kept for this tool while it waited for an answer is not intact, so the call did not go on.";
-    Ended::of(kind, text).because(reason)
+    Box::new(Ended::of(kind, text).because(reason))
 }
