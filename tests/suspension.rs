@@ -74,7 +74,7 @@ async fn a_tool_asks_and_goes_on_with_the_answer() {
     );
     assert_eq!(done["metrics"]["toolCallCount"], 1);
     assert_eq!(counts(&host).await, [1, 1, 1]);
-    let audited = host.get("/api/admin/audit").await.body.to_string();
+    let audited = host.get("/api/admin/audit-logs?action=approval.decided").await.body.to_string();
     assert!(audited.contains("\"ANSWER\"") && !audited.contains("\"count\""), "{audited}");
 }
 
