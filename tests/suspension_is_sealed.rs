@@ -23,6 +23,8 @@ async fn model() -> OpenAi {
     .await
 }
 
+type Edit = Box<dyn FnOnce(&mut Value)>;
+
 fn answer() -> Value {
     serde_json::from_str(ANSWER).expect("JSON")
 }
@@ -59,7 +61,7 @@ async fn a_changed_or_moved_state_is_refused() {
     let model = model().await;
     let host = Process::start(&["probe"], &model.config()).await;
     let other = suspension(&host, &asking(&host).await).await;
-    let edits: [(&str, Box<dyn FnOnce(&mut Value)>); 9] = [
+    let edits: [(&str, Edit); 9] = [
         ("a byte of the nonce", Box::new(|s| s["state"] = flipped(&s["state"], 3))),
         ("a byte of the state", Box::new(|s| s["state"] = flipped(&s["state"], 30))),
         ("a byte of the tag", Box::new(|s| s["state"] = flipped(&s["state"], usize::MAX / 2 * 2 + 1))),
