@@ -44,6 +44,8 @@ pub struct GuestBuild {
     pub toolchain: GuestToolchain,
     /// The cargo to run, usually just `cargo`.
     pub cargo: PathBuf,
+    /// Where cargo keeps the sources of dependencies, if that is known: see [`GuestBuild::remaps`].
+    pub cargo_home: Option<PathBuf>,
 }
 
 /// Where the standard library for guests comes from.
@@ -120,11 +122,13 @@ impl GuestBuild {
         match build.choose(&rustc, say)? {
             Way::Installed => {
                 command.arg("--target-dir").arg(build.work.join("guest"));
+                let flags = toml::Value::from(build.remaps());
+                command.arg("--config").arg(format!("target.{TARGET}.rustflags={flags}"));
             }
             Way::Debian(debian) => {
                 // A folder per way: the two compilers would otherwise undo each other's work.
                 command.arg("--target-dir").arg(build.work.join("guest-debian"));
-                debian.drive(&mut command);
+                debian.drive(&mut command, build.remaps());
             }
         }
         let artifacts = cargo::compile(&build, &packages, command, say)?;
@@ -133,6 +137,20 @@ impl GuestBuild {
         let noun = if plugins.len() == 1 { "plugin" } else { "plugins" };
         say(&format!("{} {noun} in {}, {changed} changed", plugins.len(), build.out.display()));
         Ok(plugins)
+    }
+
+    /// Flags that keep the folders of this machine out of a component: panic messages name source files, and a
+    /// component travels.
+    fn remaps(&self) -> Vec<String> {
+        let folders = [
+            (Some(&self.source), "/plugin"),
+            (self.cargo_home.as_ref(), "/cargo"),
+            (Some(&self.work), "/build"),
+        ];
+        let remap = |(folder, name): (Option<&PathBuf>, &str)| {
+            Some(format!("--remap-path-prefix={}={name}", folder?.display()))
+        };
+        folders.into_iter().filter_map(remap).collect()
     }
 
     /// Nested commands run in other folders, where a relative path would mean something else.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::say;
-use crate::config::{Config, ServerArgs};
+use crate::config::{Config, ServerArgs, cargo_home};
 use crate::plugin::{Plugin, PluginHost};
 use crate::registry::ToolRegistry;
 use crate::toolchain::{GuestBuild, GuestToolchain};
@@ -73,6 +73,7 @@ pub(super) fn build(source: &Path, out: &Path, toolchain: &ToolchainArgs) -> any
         work: toolchain.work.clone(),
         toolchain: toolchain.toolchain,
         cargo: PathBuf::from("cargo"),
+        cargo_home: cargo_home(),
     };
     let progress = &mut |line: &str| {
         use std::io::Write as _;
