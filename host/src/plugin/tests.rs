@@ -113,6 +113,14 @@ fn a_plugin_works_on_a_runtime_of_any_kind_and_outlives_its_host() {
 }
 
 #[tokio::test]
+async fn a_resumable_export_of_another_kind_is_refused() {
+    let refused = refusal(&Guest::new().resumable("0.2.0")).await;
+    assert!(refused.contains("it exports `holdfast:plugin/resumable@0.2.0`"), "{refused}");
+    let refused = refusal(&Guest::new().resumable("0.1.0")).await;
+    assert!(refused.contains("other types") && refused.contains("resumable"), "{refused}");
+}
+
+#[tokio::test]
 async fn what_is_no_plugin_is_refused_with_a_hint() {
     let load = async |text: &str| {
         let bytes = wat::parse_str(text).unwrap();
