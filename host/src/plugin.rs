@@ -2,7 +2,8 @@
 //!
 //! The only module that names wasmtime. A call never fails outwards: whatever a guest does, and whatever
 //! happens to it, ends as a [`ToolOutcome`] that the model can read. What a guest can reach is in one file
-//! per interface (`log`, `control`, `kv`, `wasi`); what it can use up is in `limits`.
+//! per interface (`log`, `control`, `kv`, `wasi`); what it can use up is in `limits`. A tool that asks a human goes
+//! on in another instance (`suspend`), with what it left here encrypted (`seal`).
 
 mod bindings;
 mod call;

@@ -26,7 +26,10 @@ pub struct Question {
 impl Question {
     /// `Answer` becomes the JSON Schema of the answer, which the host checks. `state` is what goes on needs to
     /// know: nothing else of this call is left by then. The host keeps it encrypted, 64 KiB at most.
-    pub fn new<Answer: JsonSchema>(prompt: impl Into<String>, state: &impl Serialize) -> Result<Self, Failure> {
+    pub fn new<Answer: JsonSchema>(
+        prompt: impl Into<String>,
+        state: &impl Serialize,
+    ) -> Result<Self, Failure> {
         let state = serde_json::to_vec(state);
         Ok(Self {
             prompt: prompt.into(),

@@ -240,7 +240,7 @@ mod tests {
             Question::new::<bool>("Loudly?", &args.full_name)
         }
         fn answered(_: &Context, name: String, loudly: bool) -> Result<Output, Failure> {
-            Ok(Output::text(if loudly { name.to_uppercase() } else { name }))
+            Output::json(&if loudly { name.to_uppercase() } else { name })
         }
         let tools =
             [Tool::new("ask", "Asks.", ask).on_answer(answered), Tool::new("greet", "Greets.", greet)];
@@ -249,10 +249,15 @@ mod tests {
             Ok(types::Outcome::Suspend(asked)) => asked,
             other => panic!("{other:?}"),
         };
-        assert_eq!((asked.prompt.as_str(), asked.answer_schema.as_str()), ("Loudly?", r#"{"type":"boolean"}"#));
+        assert_eq!(
+            (asked.prompt.as_str(), asked.answer_schema.as_str()),
+            ("Loudly?", r#"{"type":"boolean"}"#)
+        );
         let resume = |name, answer| resume(&tools, &context, name, &asked.state, answer);
         match resume("ask", "true") {
-            Ok(types::Outcome::Done(output)) => assert_eq!(output.parts, [types::Part::Text("ADA".to_owned())]),
+            Ok(types::Outcome::Done(output)) => {
+                assert_eq!(output.parts, [types::Part::Data("\"ADA\"".to_owned())]);
+            }
             other => panic!("{other:?}"),
         }
         assert_eq!(resume("ask", "1").unwrap_err().code, "unreadable");

@@ -28,7 +28,11 @@ const TOOLS: [(&str, &[&str], &str); 19] = [
     ("random", &["bytes"], "Asks for that many random bytes at once."),
     ("sleep", &["ms"], "Waits inside a host call."),
     ("kv_fill", &["entries", "bytes"], "Stores that many entries of that size and says how far it came."),
-    ("suspend", &["prompt", "state"], "Asks a human with that long a prompt and a state, or with that schema."),
+    (
+        "suspend",
+        &["prompt", "state"],
+        "Asks a human with that long a prompt and a state, or with that schema.",
+    ),
     ("suspend_then", &[], "Asks a human, and does that with the answer."),
     ("progress_flood", &["count"], "Reports progress that often."),
 ];
@@ -131,9 +135,11 @@ fn tool(name: &str, arguments: &[&str], description: &str) -> Tool {
     let integers = arguments.iter().map(|name| format!(r#""{name}":{{"type":"integer","minimum":0}}"#));
     let properties = match name {
         "fail" => r#""code":{"type":"string"}"#.to_owned(),
-        "suspend" | "suspend_then" => format!("\"text\":{{\"type\":\"string\"}},{}", integers.collect::<Vec<_>>().join(","))
-            .trim_end_matches(',')
-            .to_owned(),
+        "suspend" | "suspend_then" => {
+            format!("\"text\":{{\"type\":\"string\"}},{}", integers.collect::<Vec<_>>().join(","))
+                .trim_end_matches(',')
+                .to_owned()
+        }
         _ => integers.collect::<Vec<_>>().join(","),
     };
     let required = arguments.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",");
