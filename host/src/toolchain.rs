@@ -140,14 +140,15 @@ impl GuestBuild {
     }
 
     /// Flags that keep the folders of this machine out of a component: panic messages name source files, and a
-    /// component travels.
+    /// component travels. They are the same for every source, or each would compile a standard library of its
+    /// own; crates of the source's workspace are named by relative paths in any case.
     fn remaps(&self) -> Vec<String> {
-        let folders = [
-            (Some(&self.source), "/plugin"),
-            (self.cargo_home.as_ref(), "/cargo"),
-            (Some(&self.work), "/build"),
-        ];
-        let remap = |(folder, name): (Option<&PathBuf>, &str)| {
+        // Usually the checkout, which holds the SDK as well.
+        let around = self.work.parent().filter(|parent| parent.parent().is_some());
+        // Of two that fit, the later one counts.
+        let folders =
+            [(around, "/src"), (self.cargo_home.as_deref(), "/cargo"), (Some(&*self.work), "/build")];
+        let remap = |(folder, name): (Option<&Path>, &str)| {
             Some(format!("--remap-path-prefix={}={name}", folder?.display()))
         };
         folders.into_iter().filter_map(remap).collect()

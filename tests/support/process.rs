@@ -1,6 +1,7 @@
 //! The real program in a process of its own, to be killed with SIGKILL at any moment.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use super::guests::guest;
 use super::host::{ADMIN, Answer, answer, until};
 use super::server::Server;
 
-/// In the environment of every process, and of the tests (`.cargo/config.toml`).
+/// In the environment of every process, to sign webhooks with.
 pub(crate) const HOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 pub(crate) struct Process {
@@ -51,7 +52,9 @@ impl Process {
     async fn launch(&mut self, environment: &[(&str, &str)]) {
         let own = [("HOLDFAST_ADMIN_TOKEN", ADMIN), ("HOOK_SECRET", HOOK_SECRET)];
         let environment = [environment, &own].concat();
-        let server = Server::launch(self.folder.path(), &["serve"], &environment).await;
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("a log");
+        let folder = self.folder.path();
+        let server = Server::launch_logging(folder, &["serve"], &environment, Stdio::from(log)).await;
         self.url.clone_from(&server.url);
         self.server = Some(server);
     }
@@ -141,9 +144,14 @@ impl Process {
 
     /// Waits until its log has a line that holds all of these.
     pub(crate) async fn wait_for_log(&self, parts: &[&str]) {
-        let server = self.server.as_ref().expect("it runs");
-        let holds = |line: &String| parts.iter().all(|part| line.contains(part));
-        until(&format!("a log line with {parts:?}"), async || server.said().iter().any(holds)).await;
+        let holds = |line: &str| parts.iter().all(|part| line.contains(part));
+        let log = || std::fs::read_to_string(self.log()).expect("a log");
+        until(&format!("a log line with {parts:?}"), async || log().lines().any(holds)).await;
+    }
+
+    /// What it logged, restarts included.
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("holdfast.log")
     }
 
     /// The ids of all runs in the database, oldest first.

@@ -15,7 +15,6 @@ use super::App;
 use super::extract::{Caller, JsonBody};
 use super::page::{Page, PageQuery};
 use super::problem::{Problem, ProblemDocument};
-use super::run_response::kind;
 use crate::id::ApprovalId;
 use crate::key::{Principal, Role};
 use crate::runner::{Choice, DecideError, DecideRequest, Targets};
@@ -265,7 +264,7 @@ impl From<ApprovalRow> for ApprovalView {
             id: row.id.to_string(),
             run_id: row.run.to_string(),
             agent_id: row.agent.to_string(),
-            r#type: kind(row.question),
+            r#type: row.question.action(),
             tool_name: row.tool,
             tool_arguments: row.arguments,
             status: row.status,

@@ -272,7 +272,7 @@ pub(super) fn model(run: &Run) -> String {
 
 fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
     RequiredAction {
-        kind: kind(approval.question),
+        kind: approval.question.action(),
         approval_id: approval.id.to_string(),
         tool_call_id: approval.call.id.to_string(),
         tool: approval.tool.to_string(),
@@ -286,14 +286,6 @@ fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
         session_id: run.spec().session.to_string(),
         approvals_needed: (approval.approvers > 1).then_some(approval.approvers),
         approvals_given: (approval.approvers > 1).then(|| run.votes_on(&approval.id).count()),
-    }
-}
-
-pub(super) fn kind(question: Question) -> &'static str {
-    match question {
-        Question::Approval => "TOOL_APPROVAL",
-        Question::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
-        Question::Input => "TOOL_INPUT",
     }
 }
 

@@ -99,6 +99,15 @@ pub enum Question {
 impl Question {
     pub const ALL: [Self; 3] = [Self::Approval, Self::OutcomeUnknown, Self::Input];
 
+    /// The word of the API.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Approval => "TOOL_APPROVAL",
+            Self::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
+            Self::Input => "TOOL_INPUT",
+        }
+    }
+
     /// The word in rows.
     pub fn word(self) -> &'static str {
         match self {

@@ -2,9 +2,7 @@
 
 use serde_json::json;
 
-use super::{
-    CANCELLED, Metadata, Metrics, QUEUED, RequiredAction, RunDetails, RunResponse, TokenUsage, kind,
-};
+use super::{CANCELLED, Metadata, Metrics, QUEUED, RequiredAction, RunDetails, RunResponse, TokenUsage};
 use crate::store::{PendingSummary, RunSummary};
 use crate::tool::Question;
 
@@ -57,7 +55,7 @@ impl From<&RunSummary> for RunResponse {
 
 fn action(run: &RunSummary, pending: &PendingSummary) -> RequiredAction {
     RequiredAction {
-        kind: kind(pending.question),
+        kind: pending.question.action(),
         approval_id: pending.approval.to_string(),
         tool_call_id: pending.call.id.to_string(),
         tool: pending.call.name.clone(),
