@@ -5,8 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::host::ONE_AGENT;
-use crate::support::people::Person;
-use crate::support::{Answer, Script, TestHost, call, say};
+use crate::support::{Answer, Caller, Script, TestHost, call, say};
 
 const RUNS: &str = "/api/agents/agent/runs";
 
@@ -93,10 +92,9 @@ async fn a_key_is_one_users_word_for_one_call() {
 
     let mut runs = vec![mine["runId"].clone()];
     for (org, user) in [("default", "ada"), ("default", "bob"), ("acme", "ada")] {
-        let person = Person::new(&host, org, user, Role::User).await;
+        let person = Caller::new(&host, Role::User, org, user).await;
         let [first, second] = [0, 1].map(|_| {
-            let request =
-                reqwest::Client::new().post(format!("{}{RUNS}", host.url)).bearer_auth(person.token());
+            let request = person.request(reqwest::Method::POST, RUNS);
             host.send(request.header("idempotency-key", "a").json(&body))
         });
         let (first, second) = (first.await, second.await);

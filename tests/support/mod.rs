@@ -5,7 +5,6 @@ pub(crate) mod gated;
 pub(crate) mod guests;
 pub(crate) mod host;
 pub(crate) mod openai;
-pub(crate) mod people;
 pub(crate) mod process;
 pub(crate) mod script;
 pub(crate) mod server;
