@@ -1,6 +1,7 @@
 //! What tests share: guests, a host in this process, a host in its own process, scripted models.
 
 pub(crate) mod caller;
+pub(crate) mod document;
 pub(crate) mod gated;
 pub(crate) mod guests;
 pub(crate) mod host;

@@ -9,7 +9,7 @@ use super::admission::{AdmissionParams, AdmissionQuery};
 use super::agent_book::BookEntry;
 use super::decision_request::ContinueRequest;
 use super::extract::{Caller, IdempotencyKey, JsonBody};
-use super::problem::{Kind, Problem, ProblemDocument};
+use super::problem::{Kind, Problem};
 use super::run_request::RunRequest;
 use super::run_response::{RunDetails, RunResponse};
 use crate::agent::Agent;
@@ -32,16 +32,13 @@ use crate::store::Lane;
     request_body = RunRequest,
     responses(
         (status = 200, description = "The run as it ended or paused; a failed run is also a 200", body = RunResponse),
-        (status = 400, description = "Not a valid request", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "Another user or organisation was named", body = ProblemDocument),
-        (status = 404, description = "No such agent, or somebody else's session", body = ProblemDocument),
-        (status = 409, description = "Another run of the session is under way (session-busy) or paused (session-paused)", body = ProblemDocument),
-        (status = 413, description = "The body is too large", body = ProblemDocument),
-        (status = 415, description = "The body is not JSON", body = ProblemDocument),
-        (status = 422, description = "The Idempotency-Key belongs to another request", body = ProblemDocument),
-        (status = 429, description = "The run would have to wait, and the queue is full", body = ProblemDocument),
-        (status = 503, description = "The server is shutting down", body = ProblemDocument),
+        (status = 400, description = "Not a valid request"),
+        (status = 403, description = "Another user or organisation was named"),
+        (status = 404, description = "No such agent, or somebody else's session"),
+        (status = 409, description = "Another run of the session is under way (session-busy) or paused (session-paused)"),
+        (status = 422, description = "The Idempotency-Key belongs to another request"),
+        (status = 429, description = "The run would have to wait and the queue is full, or too many requests with this key"),
+        (status = 503, description = "The server is shutting down"),
     )
 )]
 pub(super) async fn create(
@@ -69,13 +66,13 @@ pub(super) async fn create(
     request_body = ContinueRequest,
     responses(
         (status = 200, description = "The run once the decision's work is done; may be PAUSED again", body = RunResponse),
-        (status = 400, description = "A bad or missing action, or edited arguments that do not fit", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller may not decide", body = ProblemDocument),
-        (status = 404, description = "No such run of this agent, or no such approval", body = ProblemDocument),
-        (status = 409, description = "The run is not paused, or was decided otherwise", body = ProblemDocument),
-        (status = 410, description = "The approval has expired", body = ProblemDocument),
-        (status = 422, description = "The Idempotency-Key belongs to another request", body = ProblemDocument),
+        (status = 400, description = "A bad or missing action, or edited arguments that do not fit"),
+        (status = 403, description = "The caller may not decide"),
+        (status = 404, description = "No such run of this agent, or no such approval"),
+        (status = 409, description = "The run is not paused, or was decided otherwise"),
+        (status = 410, description = "The approval has expired"),
+        (status = 422, description = "The Idempotency-Key belongs to another request"),
+        (status = 503, description = "The server is shutting down"),
     )
 )]
 pub(super) async fn resume(
@@ -102,9 +99,8 @@ pub(super) async fn resume(
     params(("agentId" = String, Path), ("runId" = String, Path)),
     responses(
         (status = 204, description = "Cancelled, or there was nothing to cancel"),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "Another user's run", body = ProblemDocument),
-        (status = 404, description = "Another organisation's run", body = ProblemDocument),
+        (status = 403, description = "Another user's run"),
+        (status = 404, description = "Another organisation's run"),
     )
 )]
 pub(super) async fn cancel(
@@ -124,8 +120,7 @@ pub(super) async fn cancel(
     params(("agentId" = String, Path), ("runId" = String, Path)),
     responses(
         (status = 200, description = "The run", body = RunDetails),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 404, description = "No such run of this agent", body = ProblemDocument),
+        (status = 404, description = "No such run of this agent"),
     )
 )]
 pub(super) async fn get(

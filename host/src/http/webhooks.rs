@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::extract::Caller;
 use super::page::{Page, PageQuery};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use crate::store::Range;
 use crate::webhook::Delivery;
 
@@ -21,10 +21,8 @@ use crate::webhook::Delivery;
     params(PageQuery),
     responses(
         (status = 200, description = "Deliveries of the caller's organisation; of every one for the bootstrap token", body = Page<DeliveryView>),
-        (status = 400, description = "Not a valid page", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 400, description = "Not a valid page"),
+        (status = 403, description = "The caller is no admin"),
     )
 )]
 pub(super) async fn deliveries(
