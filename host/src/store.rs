@@ -73,6 +73,9 @@ pub trait Store: Send + Sync {
     /// not new writes nothing, and is told before any conflict.
     async fn save_claiming(&self, run: &mut Run, claim: &KeyClaim) -> Result<Claim, StoreError>;
 
+    /// Claims an idempotency key for a request to which nothing was left to be done.
+    async fn claim(&self, run: &RunId, claim: &KeyClaim) -> Result<Claim, StoreError>;
+
     /// A journal that is not whole is [`StoreError::Damaged`].
     async fn load(&self, run: &RunId) -> Result<Option<Run>, StoreError>;
 
@@ -254,6 +257,8 @@ pub struct KeyClaim {
     pub key: String,
     /// SHA-256 over method, path and body.
     pub request: String,
+    /// The approvals that it is about; none = it starts a run.
+    pub decides: Vec<ApprovalId>,
     pub at: Timestamp,
 }
 
@@ -262,8 +267,8 @@ pub struct KeyClaim {
 pub enum Claim {
     /// The key was free.
     New,
-    /// The same request came before, and this is its run. Nothing was written.
-    Repeat(RunId),
+    /// The same request came before: its run, and what it decided there. Nothing was written.
+    Repeat { run: RunId, decides: Vec<ApprovalId> },
     /// The key belongs to another request. Nothing was written.
     Reused,
 }

@@ -233,7 +233,7 @@ impl TestHost {
     }
 }
 
-pub(super) async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
     let (client, request) = request.build_split();
     let request = request?;
     let (method, path) = (request.method().clone(), request.url().path().to_owned());

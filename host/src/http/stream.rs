@@ -31,7 +31,7 @@ use super::run_request::RunRequest;
 use crate::audit::Actor;
 use crate::id::{AgentId, RunId};
 use crate::run::{Run, RunStatus};
-use crate::runner::{DecideRequest, Targets};
+use crate::runner::DecideRequest;
 use crate::store::Lane;
 
 /// Clients and proxies are promised a sign of life every 15 s.
@@ -143,15 +143,14 @@ pub(super) async fn resume(
     key: IdempotencyKey,
     body: JsonBody<ContinueRequest>,
 ) -> Result<Response, Problem> {
-    let run = app.run_to_decide(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    let id = run.spec().id.clone();
+    let id = RunId::from(run);
+    app.run_to_decide(&principal, &AgentId::from(agent), &id).await?;
     let claim = key.claim(&app, &principal, &body.bytes);
     let targets = body.value.into_targets()?;
-    let from = first_decision(&run, &targets);
     let seat = app.runner.follow(&id, true);
     let by = Actor::from(&principal);
     let request = DecideRequest { targets, by: by.user.clone(), key: by.key.clone(), claim };
-    app.runner.decide_at_once(&id, request).await?;
+    let from = From::Decision(app.runner.decide_at_once(&id, request).await?);
     let follower = Follower::new(&app.runner, &app.store, id.clone(), seat, from).until_rest();
     Ok(respond(params.watch(&app, follower, id, by)))
 }
@@ -210,17 +209,6 @@ impl StreamParams {
         });
         follower.completing(complete)
     }
-}
-
-/// What the decision is about, fixed before it is taken.
-fn first_decision(run: &Run, targets: &Targets) -> From {
-    From::Decision(match targets {
-        Targets::Named(named) => named.iter().map(|(id, _)| id.clone()).collect(),
-        Targets::AllPending(_) if run.pending().is_empty() => {
-            run.latest_decisions().iter().map(|decided| decided.approval_id.clone()).collect()
-        }
-        Targets::AllPending(_) => run.pending().iter().map(|approval| approval.id.clone()).collect(),
-    })
 }
 
 /// Where the client wants to go on.

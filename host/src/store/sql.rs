@@ -110,6 +110,12 @@ impl<D: Dialect> Store for SqlStore<D> {
         self.save_with(run, Some(claim)).await
     }
 
+    async fn claim(&self, run: &RunId, claim: &KeyClaim) -> Result<Claim, StoreError> {
+        self.check_owner()?;
+        let (run, claim) = (run.clone(), Box::new(claim.clone()));
+        self.write(|reply| Write::Claim(run, claim, reply)).await
+    }
+
     async fn load(&self, run: &RunId) -> Result<Option<Run>, StoreError> {
         runs::load(&mut Sql::<D>(&mut *self.readers.acquire().await?), run).await
     }

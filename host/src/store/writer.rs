@@ -33,6 +33,7 @@ pub(super) const MOST: usize = 256;
 pub(super) enum Write {
     Create(Box<OriginRow>, Box<RunChange>, Box<Terms>, Reply<Creation>),
     Save(Box<RunChange>, Option<KeyClaim>, Reply<Claim>),
+    Claim(RunId, Box<KeyClaim>, Reply<Claim>),
     PruneClaims(Timestamp, Reply<u64>),
     DeleteSession(SessionId, Reply<Deletion>),
     Agent(Box<AgentWrite>, Reply<AgentWritten>),
@@ -206,6 +207,9 @@ impl Write {
                 settle(reply, runs::create(sql, &origin, &change, &terms).await)
             }
             Self::Save(change, claim, reply) => settle(reply, runs::save(sql, &change, claim.as_ref()).await),
+            Self::Claim(run, claim, reply) => {
+                settle(reply, claims::take(sql, &claim, &run).await.map(|()| Claim::New))
+            }
             Self::PruneClaims(before, reply) => {
                 settle(reply, claims::prune(sql, before).await.map_err(Undo::Failed))
             }
@@ -237,7 +241,7 @@ impl Write {
     fn fail(self, error: StoreError) {
         match self {
             Self::Create(.., reply) => drop(reply.send(Err(error))),
-            Self::Save(.., reply) => drop(reply.send(Err(error))),
+            Self::Save(.., reply) | Self::Claim(.., reply) => drop(reply.send(Err(error))),
             Self::PruneClaims(.., reply)
             | Self::WarnOfExpiry(.., reply)
             | Self::PruneDeliveries(.., reply) => {
