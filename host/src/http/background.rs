@@ -82,8 +82,8 @@ pub(super) async fn status(
     Caller(principal): Caller,
     Path((agent, run)): Path<(String, String)>,
 ) -> Result<Json<RunDetails>, Problem> {
-    let run = app.readable_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    Ok(Json(RunDetails::from(&run)))
+    let run = app.details(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
+    run.map(Json).ok_or_else(|| Problem::no_such("run"))
 }
 
 /// Several runs as they are now. Unknown ones are left out.
@@ -107,12 +107,7 @@ pub(super) async fn statuses(
     let agent = AgentId::from(agent);
     let mut runs = Vec::new();
     for id in query.ids()? {
-        let run = app.store.load(&id).await?;
-        let readable = run.filter(|run| {
-            let spec = run.spec();
-            spec.agent.id == agent && principal.decides_for(&spec.owner)
-        });
-        runs.extend(readable.as_ref().map(RunDetails::from));
+        runs.extend(app.details(&principal, &agent, &id).await?);
     }
     Ok(Json(runs))
 }
@@ -165,5 +160,5 @@ pub(super) async fn cancel(
     Caller(principal): Caller,
     Path(run): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    app.cancel(&principal, &RunId::from(run)).await
+    app.cancel(&principal, None, &RunId::from(run)).await
 }

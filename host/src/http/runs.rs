@@ -17,7 +17,8 @@ use crate::id::{AgentId, OrgId, RunId};
 use crate::key::Principal;
 use crate::run::Run;
 use crate::runner::DecideRequest;
-use crate::store::Lane;
+use crate::session::Owner;
+use crate::store::{Lane, StoreError};
 
 /// Starts a run and waits until it is COMPLETED, FAILED, PAUSED or CANCELLED.
 ///
@@ -91,6 +92,8 @@ pub(super) async fn resume(
 }
 
 /// Cancels a run in whatever state it is. What has ended stays as it ended.
+///
+/// An id that nobody knows is fine: there is nothing to cancel. One of another agent's run is not.
 #[utoipa::path(
     delete,
     operation_id = "cancelRun",
@@ -100,15 +103,15 @@ pub(super) async fn resume(
     responses(
         (status = 204, description = "Cancelled, or there was nothing to cancel"),
         (status = 403, description = "Another user's run"),
-        (status = 404, description = "Another organisation's run"),
+        (status = 404, description = "Another organisation's run, or another agent's"),
     )
 )]
 pub(super) async fn cancel(
     State(app): State<App>,
     Caller(principal): Caller,
-    Path((_agent, run)): Path<(String, String)>,
+    Path((agent, run)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    app.cancel(&principal, &RunId::from(run)).await
+    app.cancel(&principal, Some(&AgentId::from(agent)), &RunId::from(run)).await
 }
 
 /// A run as it is now.
@@ -128,8 +131,8 @@ pub(super) async fn get(
     Caller(principal): Caller,
     Path((agent, run)): Path<(String, String)>,
 ) -> Result<Json<RunDetails>, Problem> {
-    let run = app.readable_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    Ok(Json(RunDetails::from(&run)))
+    let run = app.details(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
+    run.map(Json).ok_or_else(|| Problem::no_such("run"))
 }
 
 impl App {
@@ -140,13 +143,18 @@ impl App {
         Ok(active.agent)
     }
 
-    pub(super) async fn cancel(&self, principal: &Principal, id: &RunId) -> Result<StatusCode, Problem> {
-        let Some(run) = self.store.load(id).await? else { return Ok(StatusCode::NO_CONTENT) };
-        let owner = &run.spec().owner;
-        if !principal.sees(owner) {
+    /// Reads the row alone: a run whose journal is damaged can be cancelled, too.
+    pub(super) async fn cancel(
+        &self,
+        principal: &Principal,
+        agent: Option<&AgentId>,
+        id: &RunId,
+    ) -> Result<StatusCode, Problem> {
+        let Some(run) = self.store.summary(id).await? else { return Ok(StatusCode::NO_CONTENT) };
+        if !principal.sees(&run.owner) || agent.is_some_and(|agent| *agent != run.agent) {
             return Err(Problem::no_such("run"));
         }
-        if !principal.acts_for(owner) {
+        if !principal.acts_for(&run.owner) {
             return Err(Problem::new(Kind::Forbidden, "Cancelling another user's run needs the role admin."));
         }
         self.runner.cancel(id, principal).await?;
@@ -163,6 +171,28 @@ impl App {
         let run = self.store.load(id).await?;
         run.filter(|run| run.spec().agent.id == *agent && principal.sees(&run.spec().owner))
             .ok_or_else(|| Problem::no_such("run"))
+    }
+
+    /// What the caller may read of the run. Of one that was written off that is its row.
+    pub(super) async fn details(
+        &self,
+        principal: &Principal,
+        agent: &AgentId,
+        id: &RunId,
+    ) -> Result<Option<RunDetails>, Problem> {
+        let readable = |of: &AgentId, owner: &Owner| of == agent && principal.decides_for(owner);
+        let damage = match self.store.load(id).await {
+            Err(error @ StoreError::Damaged(_)) => error,
+            loaded => {
+                let run = loaded?.filter(|run| readable(&run.spec().agent.id, &run.spec().owner));
+                return Ok(run.as_ref().map(RunDetails::from));
+            }
+        };
+        let row = self.store.summary(id).await?.filter(|row| readable(&row.agent, &row.owner));
+        match row {
+            Some(row) if row.completed_at.is_none() => Err(damage.into()),
+            row => Ok(row.as_ref().map(RunDetails::from)),
+        }
     }
 
     /// The run, unless the caller may not read it: other users' runs look absent to a `user`.

@@ -1,10 +1,39 @@
-//! Statements on idempotency keys.
+//! Idempotency keys, and statements on them.
+
+use std::time::Duration;
 
 use super::dialect::{Dialect, Sql};
 use super::writer::Undo;
-use super::{CLAIM_AGE, Claim, Creation, KeyClaim, StoreError};
+use super::{Creation, StoreError};
 use crate::clock::Timestamp;
-use crate::id::RunId;
+use crate::id::{ApprovalId, OrgId, RunId, UserId};
+
+/// How long an idempotency key is remembered.
+pub const CLAIM_AGE: Duration = Duration::from_hours(24);
+
+/// A caller's `Idempotency-Key`: one principal's word for one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyClaim {
+    pub org: OrgId,
+    pub user: UserId,
+    pub key: String,
+    /// SHA-256 over method, path and body.
+    pub request: String,
+    /// The approvals that it is about; none = it starts a run.
+    pub decides: Vec<ApprovalId>,
+    pub at: Timestamp,
+}
+
+/// What a claim on an idempotency key came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The key was free.
+    New,
+    /// The same request came before: its run, and what it decided there. Nothing was written.
+    Repeat { run: RunId, decides: Vec<ApprovalId> },
+    /// The key belongs to another request. Nothing was written.
+    Reused,
+}
 
 pub(super) async fn take<D: Dialect, T: From<Claim>>(
     sql: &mut Sql<'_, D>,

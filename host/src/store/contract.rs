@@ -14,7 +14,7 @@ use crate::agent::{Agent, Options};
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::event::{Failure, FailureKind, NewRun};
-use crate::id::{AgentId, Ids};
+use crate::id::{AgentId, Ids, UserId};
 use crate::key::{Role, Token};
 use crate::session::{Chunk, ChunkOf, Media, Owner, Reply, Tokens};
 use crate::tool::{

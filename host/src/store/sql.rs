@@ -16,8 +16,8 @@ use super::writer::{Reply, Write};
 use super::{
     AgentWrite, AgentWritten, ApprovalFilter, ApprovalRow, AuditFilter, AuditRow, Caps, Claim, Creation,
     Deletion, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Listed,
-    QueueState, Range, RunFilter, RunSummary, SessionFilter, Store, StoreError, StoredAgent, Terms, agents,
-    approvals, audit, claims, history, keys, kv, lists, outbox, queue, runs, sessions, usage,
+    QueueState, Range, RunFilter, RunSummary, SessionFilter, Store, StoreError, StoredAgent, Terms, WriteOff,
+    agents, approvals, audit, claims, history, keys, kv, lists, outbox, queue, runs, sessions, usage,
 };
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
@@ -108,6 +108,16 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     async fn save_claiming(&self, run: &mut Run, claim: &KeyClaim) -> Result<Claim, StoreError> {
         self.save_with(run, Some(claim)).await
+    }
+
+    async fn summary(&self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
+        lists::one(&mut Sql::<D>(&mut *self.readers.acquire().await?), run).await
+    }
+
+    async fn write_off(&self, run: &RunId, end: &WriteOff, at: Timestamp) -> Result<(), StoreError> {
+        self.check_owner()?;
+        let (run, end) = (run.clone(), Box::new(end.clone()));
+        self.write(|reply| Write::End(run, end, at, reply)).await
     }
 
     async fn claim(&self, run: &RunId, claim: &KeyClaim) -> Result<Claim, StoreError> {

@@ -19,8 +19,9 @@ use super::row::{OriginRow, RunChange};
 use super::watch::Watchers;
 use super::{
     AgentWrite, AgentWritten, Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, StoreError, Terms,
+    WriteOff,
 };
-use super::{agents, claims, keys, kv, outbox, runs, sessions};
+use super::{agents, claims, keys, kv, outbox, runs, sessions, write_off};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, RunId, SessionId};
 use crate::key::ApiKey;
@@ -34,6 +35,7 @@ pub(super) enum Write {
     Create(Box<OriginRow>, Box<RunChange>, Box<Terms>, Reply<Creation>),
     Save(Box<RunChange>, Option<KeyClaim>, Reply<Claim>),
     Claim(RunId, Box<KeyClaim>, Reply<Claim>),
+    End(RunId, Box<WriteOff>, Timestamp, Reply<()>),
     PruneClaims(Timestamp, Reply<u64>),
     DeleteSession(SessionId, Reply<Deletion>),
     Agent(Box<AgentWrite>, Reply<AgentWritten>),
@@ -210,6 +212,9 @@ impl Write {
             Self::Claim(run, claim, reply) => {
                 settle(reply, claims::take(sql, &claim, &run).await.map(|()| Claim::New))
             }
+            Self::End(run, end, at, reply) => {
+                settle(reply, write_off::end(sql, &run, &end, at).await.map_err(Undo::Failed))
+            }
             Self::PruneClaims(before, reply) => {
                 settle(reply, claims::prune(sql, before).await.map_err(Undo::Failed))
             }
@@ -249,7 +254,9 @@ impl Write {
             }
             Self::DeleteSession(.., reply) => drop(reply.send(Err(error))),
             Self::Agent(.., reply) => drop(reply.send(Err(error))),
-            Self::AddKey(.., reply) | Self::SettleDelivery(.., reply) => drop(reply.send(Err(error))),
+            Self::AddKey(.., reply) | Self::SettleDelivery(.., reply) | Self::End(.., reply) => {
+                drop(reply.send(Err(error)));
+            }
             Self::RevokeKey(.., reply) => drop(reply.send(Err(error))),
             Self::KvPut(.., reply) => drop(reply.send(Err(error))),
             Self::KvDelete(.., reply) => drop(reply.send(Err(error))),
