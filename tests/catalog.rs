@@ -194,7 +194,14 @@ async fn plugins() {
                   "notes__delete"
                 ],
                 "grants": {
-                  "kv": true
+                  "kv": {
+                    "scopes": [
+                      "user"
+                    ],
+                    "reason": "to keep each user's notes"
+                  },
+                  "http": [],
+                  "secrets": []
                 },
                 "limits": {
                   "memoryBytes": 67108864,

@@ -178,6 +178,12 @@ pub fn log_filter() -> Option<String> {
     variable("HOLDFAST_LOG")
 }
 
+/// Where cargo keeps what it downloads: `CARGO_HOME`, or `.cargo` in the user's home.
+pub fn cargo_home() -> Option<PathBuf> {
+    let home = || Some(Path::new(&variable("HOME")?).join(".cargo"));
+    variable("CARGO_HOME").map(PathBuf::from).or_else(home)
+}
+
 /// A relative path in a `sqlite://` URL of the file is relative to the file.
 fn relative_to(folder: &Path, url: &str) -> String {
     match url.strip_prefix("sqlite://") {

@@ -34,7 +34,7 @@
 //! ```
 //!
 //! One leaf uses another's trait: `plugin/kv.rs` keeps plugins' values through [`store::Store`].
-//! [`toolchain`] stands alone, under [`command`].
+//! [`toolchain`] stands under [`command`] and knows only [`plugin::Manifest`], which it puts into what it builds.
 //!
 //! # Invariants
 //!

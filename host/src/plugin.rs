@@ -8,13 +8,16 @@ mod bindings;
 mod call;
 mod control;
 mod describe;
+mod destination;
 mod engine;
+mod grant;
 mod inspect;
 mod job;
 mod kv;
 mod limits;
 pub(crate) mod load;
 mod log;
+mod manifest;
 mod meter;
 mod outcome;
 mod report;
@@ -39,10 +42,13 @@ use wasmtime::component::{HasSelf, Linker};
 use self::bindings::FullPluginPre;
 use self::call::CallState;
 use self::describe::Checks;
+pub use self::destination::{Audience, HostPattern, Scheme};
 use self::engine::{GuestThreads, Ticker};
+pub use self::grant::{Capabilities, HeaderWord, HttpRule, KvRule, KvScope, Method, SecretName, SecretRule};
 use self::job::Job;
 pub use self::limits::Limits;
 pub use self::load::LoadError;
+pub use self::manifest::{Manifest, ManifestError};
 use self::meter::Meter;
 use self::outcome::Ended;
 use crate::clock::Clock;
@@ -60,23 +66,8 @@ const MAX_COMPILING: usize = 2;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PluginSettings {
-    pub grants: Grants,
+    pub grants: Capabilities,
     pub limits: Limits,
-}
-
-/// What a plugin may reach; nothing by default. `[plugins.<id>.grants]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all(serialize = "camelCase"))]
-pub struct Grants {
-    /// Values that outlive a call (`holdfast:plugin/kv`).
-    pub kv: bool,
-}
-
-impl Grants {
-    /// Every capability there is.
-    pub fn everything() -> Self {
-        Self { kv: true }
-    }
 }
 
 /// The sandbox could not be set up.
@@ -137,7 +128,12 @@ impl PluginHost {
         bytes: Vec<u8>,
         settings: &PluginSettings,
     ) -> Result<Plugin, LoadError> {
-        load::load(&self.0, id, bytes, settings).await
+        load::load(&self.0, id, bytes, &settings.limits, Some(&settings.grants)).await
+    }
+
+    /// The same, as if all that it asks for were granted: to look at it, not to call it.
+    pub async fn look(&self, id: &str, bytes: Vec<u8>, limits: &Limits) -> Result<Plugin, LoadError> {
+        load::load(&self.0, id, bytes, limits, None).await
     }
 
     /// The ticker that interrupts guests is running. If it were not, a guest in a loop would never stop.
@@ -169,7 +165,9 @@ struct Loaded {
     /// Beside `specs`, in the same order.
     checks: Vec<Checks>,
     imports: Vec<String>,
-    grants: Grants,
+    manifest: Option<Manifest>,
+    /// What it may reach: what it requests, within what was granted.
+    grants: Arc<Capabilities>,
     limits: Arc<Limits>,
     running: Semaphore,
     pre: FullPluginPre<CallState>,
@@ -225,7 +223,13 @@ impl Plugin {
         &self.0.imports
     }
 
-    pub fn grants(&self) -> &Grants {
+    /// What it says about itself; none if it was built without a `plugin.toml`.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.0.manifest.as_ref()
+    }
+
+    /// What it may reach: what it requests, within what the operator granted.
+    pub fn grants(&self) -> &Capabilities {
         &self.0.grants
     }
 

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::say;
-use crate::config::{Config, ServerArgs};
-use crate::plugin::{Grants, Plugin, PluginHost};
+use crate::config::{Config, ServerArgs, cargo_home};
+use crate::plugin::{Plugin, PluginHost};
 use crate::registry::ToolRegistry;
 use crate::toolchain::{GuestBuild, GuestToolchain};
 
@@ -73,6 +73,7 @@ pub(super) fn build(source: &Path, out: &Path, toolchain: &ToolchainArgs) -> any
         work: toolchain.work.clone(),
         toolchain: toolchain.toolchain,
         cargo: PathBuf::from("cargo"),
+        cargo_home: cargo_home(),
     };
     let progress = &mut |line: &str| {
         use std::io::Write as _;
@@ -90,10 +91,8 @@ async fn inspect(args: InspectArgs) -> anyhow::Result<()> {
     let config = Config::load(&args.server)?;
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let id = args.file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    // Whatever it asks for is granted: nothing is called, and the answer shows what it is.
-    let mut settings = config.plugins.get(id).cloned().unwrap_or_default();
-    settings.grants = Grants::everything();
-    let plugin = PluginHost::for_inspection()?.load(id, bytes, &settings).await?;
+    let settings = config.plugins.get(id).cloned().unwrap_or_default();
+    let plugin = PluginHost::for_inspection()?.look(id, bytes, &settings.limits).await?;
     describe(&plugin)
 }
 
@@ -120,6 +119,12 @@ fn describe(plugin: &Plugin) -> anyhow::Result<()> {
         "imports  {}",
         if imports.is_empty() { "none beyond the base".to_owned() } else { imports.join(", ") }
     ))?;
+    if let Some(manifest) = plugin.manifest() {
+        say(&format!("version  {}", manifest.version))?;
+    }
+    for line in plugin.grants().in_words() {
+        say(&format!("requests to {line}"))?;
+    }
     for spec in plugin.specs() {
         let annotations = &spec.annotations;
         let hints: Vec<&str> = [

@@ -13,7 +13,7 @@ use super::agent_book::BookEntry;
 use super::extract::Caller;
 use super::problem::Problem;
 use crate::agent::{DEMO, ModelName};
-use crate::plugin::{Grants, Limits};
+use crate::plugin::{Capabilities, Limits};
 use crate::registry::FailedPlugin;
 
 /// Every tool of every loaded plugin.
@@ -107,7 +107,7 @@ pub(super) struct PluginView {
     imports: Vec<String>,
     tools: Vec<String>,
     #[schema(value_type = Option<Object>)]
-    grants: Option<Grants>,
+    grants: Option<Capabilities>,
     #[schema(value_type = Option<Object>)]
     limits: Option<Limits>,
 }

@@ -16,6 +16,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::bindings::exports::holdfast::plugin::tools::{CallContext, Failure, Outcome, Tool};
 use super::bindings::holdfast::plugin::types::{Host as Types, Part};
 use super::bindings::{FullPlugin, FullPluginPre};
+use super::grant::Capabilities;
 use super::limits::Limits;
 use super::log::GuestLog;
 use super::meter::{Growth, Meter, Metered};
@@ -32,6 +33,7 @@ pub(super) const MAX_PARTS: usize = 1024;
 /// The data of a wasmtime store: everything host functions see.
 pub(super) struct CallState {
     pub(super) limits: Arc<Limits>,
+    pub(super) grants: Arc<Capabilities>,
     pub(super) meter: Arc<Meter>,
     pub(super) log: Arc<GuestLog>,
     pub(super) deadline: Instant,
@@ -90,6 +92,8 @@ pub(super) struct Instance {
     pub(super) plugin: Arc<str>,
     pub(super) clock: Clock,
     pub(super) limits: Arc<Limits>,
+    /// Nothing while it describes itself.
+    pub(super) grants: Arc<Capabilities>,
     pub(super) meter: Arc<Meter>,
     pub(super) call: Option<CallIdentity>,
 }
@@ -137,6 +141,7 @@ impl Instance {
             resources: wasi::table(&self.limits),
             growth: Growth::new(Arc::clone(&self.limits), Arc::clone(&self.meter)),
             limits: self.limits,
+            grants: self.grants,
             meter: self.meter,
             log,
             deadline,

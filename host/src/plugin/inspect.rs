@@ -5,8 +5,9 @@
 
 use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
-use super::Grants;
+use super::grant::{Capabilities, KvRule};
 use super::load::LoadError;
+use super::manifest::{self, Manifest, ManifestError};
 use super::wasi;
 use crate::escape::escaped;
 
@@ -27,26 +28,72 @@ const MAX_FUNCTION_BYTES: usize = 2 << 20;
 const MAX_FUNCTIONS: u64 = 200_000;
 const MAX_MODULES: u64 = 256;
 
-/// The names at a component's root.
+/// What stands at a component's root.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     imports: Vec<String>,
     exports: Vec<String>,
+    pub(super) manifest: Option<Manifest>,
 }
 
 impl Names {
     /// Checks every name against what this host offers and the operator granted: first the version, since
     /// another one explains other names; then what it wants, then what it offers.
-    pub(super) fn check(&self, plugin: &str, grants: &Grants) -> Result<(), LoadError> {
+    pub(super) fn check(&self, plugin: &str, grants: &Capabilities) -> Result<(), LoadError> {
         let has_tools = self.exports.iter().any(|name| name == TOOLS);
         let other = self.exports.iter().find(|name| name.starts_with("holdfast:plugin/tools@"));
         if let (false, Some(found)) = (has_tools, other) {
             return Err(LoadError::Version(escaped(found, 100)));
         }
+        if let Some(manifest) = &self.manifest {
+            manifest.check_id(plugin)?;
+        }
         for import in &self.imports {
-            check_import(import, plugin, grants)?;
+            self.check_import(import, plugin, grants)?;
         }
         if has_tools { Ok(()) } else { Err(self.without_tools()) }
+    }
+
+    /// What it may reach under a grant. A component without a manifest cannot say what it wants, so it gets what
+    /// the operator granted it.
+    pub(super) fn within(&self, granted: &Capabilities) -> Capabilities {
+        match &self.manifest {
+            Some(manifest) => manifest.requests.within(granted),
+            None => granted.clone(),
+        }
+    }
+
+    /// What it asks for: what its manifest says, or else what its imports imply.
+    pub(super) fn asked(&self) -> Capabilities {
+        let imports = |interface: &str| self.imports.iter().any(|name| name == interface);
+        match &self.manifest {
+            Some(manifest) => manifest.requests.clone(),
+            None => Capabilities {
+                kv: if imports(KV) { KvRule::all() } else { KvRule::default() },
+                ..Capabilities::default()
+            },
+        }
+    }
+
+    fn check_import(&self, name: &str, plugin: &str, grants: &Capabilities) -> Result<(), LoadError> {
+        if ALWAYS.contains(&name) || wasi::is_base(name) || (name == KV && !grants.kv.scopes.is_empty()) {
+            return Ok(());
+        }
+        let requested =
+            |asks: fn(&Capabilities) -> bool| self.manifest.as_ref().is_none_or(|it| asks(&it.requests));
+        let hint = if name == KV && !requested(|asked| !asked.kv.scopes.is_empty()) {
+            "its manifest does not request it: add `kv` to [requests] in plugin.toml and build it again"
+                .to_owned()
+        } else if name == KV {
+            format!("grant it with `kv = true` in [plugins.{plugin}.grants]")
+        } else if name.starts_with(PACKAGE) && !name.ends_with(VERSION) {
+            "this host serves holdfast:plugin@0.1.0".to_owned()
+        } else if name.starts_with("wasi:http/") {
+            "HTTP egress is not offered by this version".to_owned()
+        } else {
+            "nothing in this host provides it".to_owned()
+        };
+        Err(LoadError::Import { name: escaped(name, 100), hint })
     }
 
     /// Imports beyond the inert base: what the plugin can do to its surroundings.
@@ -61,22 +108,6 @@ impl Names {
         let found: Vec<String> = self.exports.iter().take(10).map(|name| escaped(name, 100)).collect();
         LoadError::NoTools(if found.is_empty() { "nothing".to_owned() } else { found.join(", ") })
     }
-}
-
-fn check_import(name: &str, plugin: &str, grants: &Grants) -> Result<(), LoadError> {
-    if ALWAYS.contains(&name) || wasi::is_base(name) || (name == KV && grants.kv) {
-        return Ok(());
-    }
-    let hint = if name == KV {
-        format!("grant it with `kv = true` in [plugins.{plugin}.grants]")
-    } else if name.starts_with(PACKAGE) && !name.ends_with(VERSION) {
-        "this host serves holdfast:plugin@0.1.0".to_owned()
-    } else if name.starts_with("wasi:http/") {
-        "HTTP egress is not offered by this version".to_owned()
-    } else {
-        "nothing in this host provides it".to_owned()
-    };
-    Err(LoadError::Import { name: escaped(name, 100), hint })
 }
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
@@ -118,6 +149,12 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
                 for export in section {
                     names.exports.push(export.map_err(malformed)?.name.name.to_owned());
                 }
+            }
+            Payload::CustomSection(section) if depth == 1 && section.name() == manifest::SECTION => {
+                if names.manifest.is_some() {
+                    return Err(ManifestError::Twice.into());
+                }
+                names.manifest = Some(Manifest::from_section(section.data())?);
             }
             // Everything else is the compiler's to judge.
             _ => {}

@@ -89,6 +89,7 @@ impl Job {
             plugin: Arc::clone(&plugin.id),
             clock: plugin.shared.clock.clone(),
             limits: Arc::clone(&plugin.limits),
+            grants: Arc::clone(&plugin.grants),
             meter: Arc::clone(&self.meter),
             call: Some(self.identity),
         };

@@ -3,11 +3,14 @@
 //! The space is made from the call's own identity, so a guest has no way to name another plugin's,
 //! user's or session's values. Linked only where `kv` is granted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::bindings::holdfast::plugin::kv as wit;
 use super::call::{CallIdentity, CallState};
+use super::grant::KvScope;
 use super::limits::Limits;
+use super::meter::{Denial, Meter};
 use crate::store::{KvCondition, KvRefusal, KvSpace, Store, StoreError};
 
 /// Largest value. What is bigger is a document, and this is not the place for those.
@@ -66,12 +69,20 @@ impl wit::Host for CallState {
 struct Values<'a> {
     plugin: &'a str,
     limits: &'a Limits,
+    granted: &'a BTreeSet<KvScope>,
+    meter: &'a Meter,
     call: Option<&'a CallIdentity>,
 }
 
 impl CallState {
     fn values(&self) -> Values<'_> {
-        Values { plugin: &self.log.plugin, limits: &self.limits, call: self.call.as_ref() }
+        Values {
+            plugin: &self.log.plugin,
+            limits: &self.limits,
+            granted: &self.grants.kv.scopes,
+            meter: &self.meter,
+            call: self.call.as_ref(),
+        }
     }
 }
 
@@ -148,6 +159,19 @@ impl Values<'_> {
 
     fn space(self, scope: wit::Scope) -> Result<KvSpace, wit::Error> {
         let call = self.call.ok_or_else(not_while_describing)?;
+        let (asked, word) = match scope {
+            wit::Scope::Plugin => (KvScope::Plugin, "plugin"),
+            wit::Scope::User => (KvScope::User, "user"),
+            wit::Scope::Session => (KvScope::Session, "session"),
+        };
+        if !self.granted.contains(&asked) {
+            self.meter.denied(Denial {
+                capability: "kv",
+                what: format!("values of the scope {word}"),
+                setting: Some(format!("grants.kv = [\"{word}\"]")),
+            });
+            return Err(wit::Error::Failed(format!("denied: values of the scope {word} are not granted")));
+        }
         Ok(space(self.plugin, call, scope))
     }
 
@@ -205,6 +229,8 @@ fn check_text(key: &str) -> Result<(), wit::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -223,8 +249,28 @@ mod tests {
         }
     }
 
+    static ALL: LazyLock<BTreeSet<KvScope>> = LazyLock::new(|| KvScope::ALL.into());
+    static METER: LazyLock<Meter> = LazyLock::new(Meter::default);
+
     fn values<'a>(plugin: &'a str, limits: &'a Limits, call: &'a CallIdentity) -> Values<'a> {
-        Values { plugin, limits, call: Some(call) }
+        Values { plugin, limits, granted: &ALL, meter: &METER, call: Some(call) }
+    }
+
+    #[tokio::test]
+    async fn a_scope_that_is_not_granted_is_denied() {
+        let (store, _folder) = store().await;
+        let (limits, meter) = (Limits::default(), Meter::default());
+        let (ann, granted) = (call(&store, "acme", "ann", "s1"), BTreeSet::from([KvScope::User]));
+        let values =
+            Values { plugin: "notes", limits: &limits, granted: &granted, meter: &meter, call: Some(&ann) };
+        assert_eq!(values.put(wit::Scope::User, "k".to_owned(), vec![1], None).await, Ok(1));
+        assert_eq!(meter.denial(), None);
+        let denied = values.put(wit::Scope::Plugin, "k".to_owned(), vec![1], None).await;
+        let text = "denied: values of the scope plugin are not granted".to_owned();
+        assert_eq!(denied, Err(wit::Error::Failed(text)));
+        assert!(values.get(wit::Scope::Session, "k".to_owned()).await.is_err());
+        let (first, count) = meter.denial().unwrap();
+        assert_eq!((first.setting.as_deref(), count), (Some("grants.kv = [\"plugin\"]"), 2));
     }
 
     #[tokio::test]

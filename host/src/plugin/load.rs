@@ -17,11 +17,13 @@ use super::bindings::exports::holdfast::plugin::tools::Tool;
 use super::bindings::holdfast::plugin::kv;
 use super::call::{Answer, CallState, Instance, Question};
 use super::describe::{self, Checks, DescribeError};
+use super::grant::Capabilities;
 use super::inspect::{Names, inspect};
 use super::limits::Limits;
+use super::manifest::ManifestError;
 use super::meter::Meter;
 use super::outcome::Ended;
-use super::{Grants, Loaded, Plugin, PluginSettings, Shared};
+use super::{Loaded, Plugin, Shared};
 use crate::clock::Clock;
 use crate::escape::escaped;
 use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part, hex};
@@ -59,6 +61,8 @@ pub enum LoadError {
     Version(String),
     #[error("it imports `{name}`: {hint}")]
     Import { name: String, hint: String },
+    #[error("its manifest {0}")]
+    Manifest(#[from] ManifestError),
     #[error("it does not compile: {0}")]
     Compile(String),
     #[error("it was not compiled within {} s", COMPILE_TIME.as_secs())]
@@ -75,28 +79,31 @@ pub enum LoadError {
     ShuttingDown,
 }
 
+/// `granted`: none = whatever it asks for.
 pub(super) async fn load(
     shared: &Arc<Shared>,
     id: &str,
     bytes: Vec<u8>,
-    settings: &PluginSettings,
+    limits: &Limits,
+    granted: Option<&Capabilities>,
 ) -> Result<Plugin, LoadError> {
     check_name_part(id)?;
-    check_size(id, bytes.len() as u64, &settings.limits)?;
+    check_size(id, bytes.len() as u64, limits)?;
     let size = bytes.len() as u64;
-    let compiled = compile(shared, id, bytes, &settings.grants).await?;
-    let pre = link(shared, &compiled.component, &settings.grants)?;
-    let tools = describe_twice(shared, id, &pre, &settings.limits).await?;
+    let compiled = compile(shared, id, bytes, granted.cloned()).await?;
+    let pre = link(shared, &compiled.component, &compiled.grants)?;
+    let tools = describe_twice(shared, id, &pre, limits).await?;
     let (specs, checks) = check_tools(shared, id, tools).await?;
-    let limits = settings.limits.clone();
+    let limits = limits.clone();
     Ok(Plugin(Arc::new(Loaded {
         id: Arc::from(id),
         digest: compiled.digest,
         size,
         specs,
         checks,
+        manifest: compiled.names.manifest.clone(),
         imports: compiled.names.capabilities(),
-        grants: settings.grants.clone(),
+        grants: Arc::new(compiled.grants),
         running: Semaphore::new(usize::try_from(limits.concurrent_calls.max(1)).unwrap_or(1)),
         limits: Arc::new(limits),
         pre,
@@ -116,6 +123,8 @@ pub(crate) fn check_size(plugin: &str, bytes: u64, limits: &Limits) -> Result<()
 struct Compiled {
     digest: String,
     names: Names,
+    /// What it may reach.
+    grants: Capabilities,
     component: Component,
 }
 
@@ -125,20 +134,21 @@ async fn compile(
     shared: &Arc<Shared>,
     id: &str,
     bytes: Vec<u8>,
-    grants: &Grants,
+    granted: Option<Capabilities>,
 ) -> Result<Compiled, LoadError> {
     let work = async {
         let place =
             Arc::clone(&shared.compiling).acquire_owned().await.map_err(|_| LoadError::ShuttingDown)?;
-        let (engine, id, grants) = (shared.engine.clone(), id.to_owned(), grants.clone());
+        let (engine, id) = (shared.engine.clone(), id.to_owned());
         let compiling = move || {
             let _place = place;
             let digest = hex(&Sha256::digest(&bytes));
             let names = inspect(&bytes)?;
+            let grants = granted.map_or_else(|| names.asked(), |granted| names.within(&granted));
             names.check(&id, &grants)?;
             let component = Component::new(&engine, &bytes)
                 .map_err(|error| LoadError::Compile(escaped(&format!("{error:#}"), 500)))?;
-            Ok(Compiled { digest, names, component })
+            Ok(Compiled { digest, names, grants, component })
         };
         let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;
         threads
@@ -153,11 +163,11 @@ async fn compile(
 fn link(
     shared: &Shared,
     component: &Component,
-    grants: &Grants,
+    grants: &Capabilities,
 ) -> Result<FullPluginPre<CallState>, LoadError> {
     let refused = |error: wasmtime::Error| LoadError::Link(escaped(&format!("{error:#}"), 500));
     let mut linker = shared.linker.clone();
-    if grants.kv {
+    if !grants.kv.scopes.is_empty() {
         kv::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
     }
     let pre = linker.instantiate_pre(component).map_err(refused)?;
@@ -203,6 +213,7 @@ async fn describe(
         plugin: Arc::from(id),
         clock,
         limits: Arc::clone(limits),
+        grants: Arc::default(),
         meter: Arc::clone(&meter),
         call: None,
     };

@@ -20,10 +20,23 @@ use crate::tool::{Limit, Usage};
 #[error("the limit on {0} is reached")]
 pub(super) struct LimitReached(pub(super) Limit);
 
+/// Something that a guest asked for and may not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Denial {
+    /// The capability's name, for the model and the metrics: `kv`, `http`, `secrets`.
+    pub(super) capability: &'static str,
+    /// What was asked for, in words for the operator. Guest-controlled parts are escaped.
+    pub(super) what: String,
+    /// What would allow it, after `plugins.<id>.`; none where nothing would.
+    pub(super) setting: Option<String>,
+}
+
 /// What one call used so far.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     hit: OnceLock<Limit>,
+    denial: OnceLock<Denial>,
+    denials: AtomicU64,
     memory_peak: AtomicU64,
     host_calls: AtomicU64,
     output_bytes: AtomicU64,
@@ -43,6 +56,17 @@ impl Meter {
 
     pub(super) fn hit(&self) -> Option<Limit> {
         self.hit.get().copied()
+    }
+
+    /// Counts something that was not allowed, and keeps the first.
+    pub(super) fn denied(&self, denial: Denial) {
+        self.denials.fetch_add(1, Ordering::Relaxed);
+        self.denial.get_or_init(|| denial);
+    }
+
+    /// The first denial, and how many there were.
+    pub(super) fn denial(&self) -> Option<(&Denial, u64)> {
+        Some((self.denial.get()?, self.denials.load(Ordering::Relaxed)))
     }
 
     /// Counts a host call that hands over `bytes`.

@@ -66,8 +66,26 @@ impl Ended {
         Self::of(OutcomeKind::Trap { trap }, "The tool crashed.").because(reason)
     }
 
-    /// What the guest itself says.
+    /// What the guest itself says. A call that was denied something and did not cope is `denied`, whatever it
+    /// calls that itself.
     pub(super) fn answered(
+        answer: Result<Outcome, Failure>,
+        schema: Option<&Schema>,
+        limits: &Limits,
+        meter: &Meter,
+    ) -> Self {
+        let ended = Self::said(answer, schema, limits, meter);
+        match (&ended.kind, meter.denial()) {
+            (OutcomeKind::ToolError | OutcomeKind::GuestFailure { .. }, Some((denial, _))) => {
+                let capability = denial.capability.to_owned();
+                let text = format!("The tool may not do this ({capability}). It says: {}", ended.text);
+                Self { kind: OutcomeKind::Denied { capability }, text, ..ended }
+            }
+            _ => ended,
+        }
+    }
+
+    fn said(
         answer: Result<Outcome, Failure>,
         schema: Option<&Schema>,
         limits: &Limits,
@@ -112,6 +130,11 @@ fn crashed(error: &wasmtime::Error, meter: &Meter) -> Option<Ended> {
     // A refused allocation comes first, and then whatever the guest makes of it: mostly `unreachable`.
     if let Some(limit) = meter.hit() {
         return Some(Ended::limit(limit).because(reason(error)));
+    }
+    if let Some((denial, _)) = meter.denial() {
+        let capability = denial.capability.to_owned();
+        let text = format!("The tool may not do this ({capability}), and crashed.");
+        return Some(Ended::of(OutcomeKind::Denied { capability }, text).because(reason(error)));
     }
     let in_guest = error.downcast_ref::<WasmBacktrace>().is_some();
     if let Some(limit) = wasmtimes_limit(error, in_guest) {

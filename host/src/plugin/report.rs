@@ -17,11 +17,17 @@ pub(super) fn report(ended: &Ended, tool: &ToolName, run: &RunId, meter: &Meter)
         let setting = limits("log_lines");
         tracing::warn!(plugin.id = plugin, tool, run.id = %run, dropped, setting, "a plugin's log lines were dropped");
     }
+    if let Some((denial, denials)) = meter.denial() {
+        let (capability, what) = (denial.capability, &denial.what);
+        let setting = denial.setting.as_ref().map(|setting| format!("plugins.{plugin}.{setting}"));
+        tracing::warn!(plugin.id = plugin, tool, run.id = %run, capability, what, setting, denials, "a plugin was denied something");
+    }
     match &ended.kind {
         OutcomeKind::Ok
         | OutcomeKind::ToolError
         | OutcomeKind::GuestFailure { .. }
         | OutcomeKind::InvalidArgs
+        | OutcomeKind::Denied { .. }
         | OutcomeKind::Rejected
         | OutcomeKind::Interrupted
         | OutcomeKind::Cancelled => {}
@@ -41,9 +47,6 @@ pub(super) fn report(ended: &Ended, tool: &ToolName, run: &RunId, meter: &Meter)
         }
         OutcomeKind::InvalidOutput => {
             tracing::warn!(plugin.id = plugin, tool, run.id = %run, reason, "a plugin's answer was not valid");
-        }
-        OutcomeKind::Denied { capability } => {
-            tracing::warn!(plugin.id = plugin, tool, run.id = %run, capability, reason, "a plugin was denied something");
         }
     }
 }

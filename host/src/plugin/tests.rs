@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use self::guest::Guest;
-use super::{Grants, Invocation, Limits, LoadError, Plugin, PluginHost, PluginSettings};
+use super::{Capabilities, Invocation, Limits, LoadError, Plugin, PluginHost, PluginSettings};
 use crate::clock::Clock;
 use crate::id::{CallId, OrgId, RunId, SessionId, UserId};
 use crate::session::Owner;
@@ -147,10 +147,14 @@ async fn imports_are_refused_by_name() {
     assert_eq!(importing("wasi:sockets/tcp@0.2.12").await, "loaded");
     assert_eq!(importing("holdfast:plugin/control@0.1.0").await, "loaded");
 
-    let settings = PluginSettings { grants: Grants { kv: true }, ..PluginSettings::default() };
+    let settings = PluginSettings { grants: kv(), ..PluginSettings::default() };
     let guest = Guest::new().importing("holdfast:plugin/kv@0.1.0");
     let plugin = load(&guest, &settings).await.unwrap();
     assert_eq!(plugin.imports(), ["holdfast:plugin/kv@0.1.0"]);
+}
+
+fn kv() -> Capabilities {
+    toml::from_str("kv = true").unwrap()
 }
 
 #[tokio::test]

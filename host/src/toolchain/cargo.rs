@@ -37,6 +37,8 @@ const PROFILE: [(&str, &str); 5] = [
 pub(super) struct Artifact {
     pub(super) name: String,
     pub(super) path: PathBuf,
+    /// Where its `Cargo.toml` is.
+    pub(super) folder: PathBuf,
 }
 
 /// Reads the workspace, so that a source without plugins is refused before anything is compiled.
@@ -113,7 +115,8 @@ fn artifact(line: &str, plugins: &Plugins) -> Option<Artifact> {
     let name = plugins.names.get(message["package_id"].as_str()?)?.clone();
     let files = message["filenames"].as_array()?.iter().filter_map(Value::as_str);
     let path = files.map(PathBuf::from).find(|path| path.extension().is_some_and(|it| it == "wasm"))?;
-    Some(Artifact { name, path })
+    let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
+    Some(Artifact { name, path, folder })
 }
 
 fn is_cdylib(target: &Value) -> bool {
@@ -159,7 +162,7 @@ mod tests {
         let plugins = Plugins { names, has_lock_file: true, has_profile: true };
         let line = |id: &str, kind: &str| {
             format!(
-                r#"{{"reason":"compiler-artifact","package_id":"{id}","target":{{"crate_types":["{kind}"]}},"filenames":["/t/a_b.wasm"]}}"#
+                r#"{{"reason":"compiler-artifact","package_id":"{id}","manifest_path":"/w/a-b/Cargo.toml","target":{{"crate_types":["{kind}"]}},"filenames":["/t/a_b.wasm"]}}"#
             )
         };
         let found = artifact(&line("path+file:///w/a-b#0.1.0", "cdylib"), &plugins);

@@ -3,7 +3,9 @@
 //! A file appears whole or not at all, and one whose bytes are the same is not touched: each touch would
 //! reload a plugin.
 
-use std::{fs, path::Path, process};
+use std::{fs, io, path::Path, process};
+
+use crate::plugin::Manifest;
 
 use super::{BuildError, BuiltPlugin, cargo::Artifact, io_error};
 
@@ -16,9 +18,12 @@ pub(super) fn install(out: &Path, artifacts: &[Artifact]) -> Result<Vec<BuiltPlu
 }
 
 fn install_one(out: &Path, artifact: &Artifact) -> Result<BuiltPlugin, BuildError> {
-    let bytes = fs::read(&artifact.path).map_err(io_error("read", &artifact.path))?;
+    let mut bytes = fs::read(&artifact.path).map_err(io_error("read", &artifact.path))?;
     if !bytes.starts_with(COMPONENT) {
         return Err(BuildError::NotAComponent { name: artifact.name.clone() });
+    }
+    if let Some(manifest) = manifest(artifact)? {
+        bytes = manifest.embed(bytes);
     }
     let path = out.join(format!("{}.wasm", artifact.name));
     let changed = fs::read(&path).map_or(true, |old| old != bytes);
@@ -32,4 +37,20 @@ fn install_one(out: &Path, artifact: &Artifact) -> Result<BuiltPlugin, BuildErro
         }
     }
     Ok(BuiltPlugin { name: artifact.name.clone(), path, bytes: bytes.len() as u64, changed })
+}
+
+/// The `plugin.toml` beside the crate's `Cargo.toml`, where there is one.
+fn manifest(artifact: &Artifact) -> Result<Option<Manifest>, BuildError> {
+    let path = artifact.folder.join("plugin.toml");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read", &path)(error)),
+    };
+    let manifest =
+        Manifest::parse(&text).map_err(|error| BuildError::Manifest { path, detail: error.to_string() })?;
+    if manifest.id != artifact.name {
+        return Err(BuildError::ManifestId { id: manifest.id, package: artifact.name.clone() });
+    }
+    Ok(Some(manifest))
 }

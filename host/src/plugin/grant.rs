@@ -1,0 +1,484 @@
+//! What a plugin may reach: the one vocabulary of requests (its manifest) and of grants (the operator).
+//!
+//! What holds is the intersection of the two. Everything here is a pure value: where requests and grants come
+//! from is `manifest.rs`'s and the settings' business, and how each is enforced its interface's own.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::destination::{Audience, HostPattern, Scheme};
+
+/// Capabilities beyond the inert base; nothing by default. In a `plugin.toml` the `[requests]`, in the
+/// configuration `[plugins.<id>.grants]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capabilities {
+    /// Values that outlive a call (`holdfast:plugin/kv`).
+    pub kv: KvRule,
+    /// Where requests may go (`wasi:http/outgoing-handler`).
+    pub http: Vec<HttpRule>,
+    /// What is done with which secret; none of them is ever the plugin's to read.
+    pub secrets: Vec<SecretRule>,
+}
+
+/// Which scopes of `kv`: `true` for all, a list, or a table with a reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KvRule {
+    pub scopes: BTreeSet<KvScope>,
+    /// Why the plugin wants it, in its author's words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// Who shares the values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KvScope {
+    /// All users of an organisation.
+    Plugin,
+    User,
+    Session,
+}
+
+/// Requests to one host, or to a host's subdomains.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpRule {
+    /// A name, an address, `*.name` for its subdomains, or `*`.
+    pub host: HostPattern,
+    /// In capitals. GET and HEAD where not given.
+    #[serde(default = "reading")]
+    pub methods: BTreeSet<Method>,
+    #[serde(default)]
+    pub scheme: Scheme,
+    /// The scheme's own where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Addresses that are not public may be reached as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub private: bool,
+    /// Why the plugin wants it, in its author's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// An HTTP method in capitals.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Method(String);
+
+/// What happens with one secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "use", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SecretRule {
+    /// The host sends it in a header of the plugin's requests to `audience`.
+    Header {
+        name: SecretName,
+        audience: Audience,
+        /// In small letters.
+        header: HeaderWord,
+        /// What stands before the secret, such as `Bearer `.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        prefix: String,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    /// The host computes HMAC-SHA-256 with it over what the plugin hands over.
+    Hmac {
+        name: SecretName,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+}
+
+/// 1 to 64 of `[a-z0-9_-]`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SecretName(String);
+
+/// A header's name in small letters. None that the protocol itself uses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HeaderWord(String);
+
+/// Headers that say where a message ends or goes: whoever sets them could make two requests of one.
+const FRAMING: [&str; 9] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn reading() -> BTreeSet<Method> {
+    ["GET", "HEAD"].map(|word| Method(word.to_owned())).into()
+}
+
+impl Capabilities {
+    pub fn is_empty(&self) -> bool {
+        self.kv.scopes.is_empty() && self.http.is_empty() && self.secrets.is_empty()
+    }
+
+    /// What of this request holds under a grant. Reasons are the request's.
+    #[must_use]
+    pub fn within(&self, granted: &Self) -> Self {
+        let scopes = self.kv.scopes.intersection(&granted.kv.scopes).copied().collect();
+        let mut http: Vec<HttpRule> = Vec::new();
+        for (asked, given) in
+            self.http.iter().flat_map(|asked| granted.http.iter().map(move |given| (asked, given)))
+        {
+            if let Some(rule) = asked.within(given)
+                && !http.contains(&rule)
+            {
+                http.push(rule);
+            }
+        }
+        let secrets = self.secrets.iter().filter(|asked| granted.allows_secret(asked)).cloned().collect();
+        Self { kv: KvRule { scopes, reason: self.kv.reason.clone() }, http, secrets }
+    }
+
+    /// What of this request a grant does not cover.
+    #[must_use]
+    pub fn beyond(&self, granted: &Self) -> Self {
+        let scopes = self.kv.scopes.difference(&granted.kv.scopes).copied().collect();
+        let http = self.http.iter().filter_map(|asked| asked.beyond(&granted.http)).collect();
+        let secrets = self.secrets.iter().filter(|asked| !granted.allows_secret(asked)).cloned().collect();
+        Self { kv: KvRule { scopes, reason: self.kv.reason.clone() }, http, secrets }
+    }
+
+    /// Both grants together.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.kv.scopes.extend(&other.kv.scopes);
+        let new = other.http.iter().filter(|rule| !self.http.contains(rule)).cloned();
+        self.http.extend(new.collect::<Vec<_>>());
+        let new: Vec<SecretRule> =
+            other.secrets.iter().filter(|rule| !self.allows_secret(rule)).cloned().collect();
+        self.secrets.extend(new);
+        self
+    }
+
+    fn allows_secret(&self, asked: &SecretRule) -> bool {
+        self.secrets.iter().any(|given| given.same_use(asked))
+    }
+
+    /// One line for each thing that it allows, for whoever decides; with the author's reasons.
+    pub fn in_words(&self) -> Vec<String> {
+        let kv = self.kv.scopes.iter().map(|scope| with_reason(scope.in_words(), &self.kv.reason));
+        let http = self.http.iter().map(|rule| with_reason(&rule.to_string(), &rule.reason));
+        let secrets = self.secrets.iter().map(|rule| with_reason(&rule.to_string(), rule.reason()));
+        kv.chain(http).chain(secrets).collect()
+    }
+}
+
+/// The reason is guest-controlled text.
+fn with_reason(what: &str, reason: &str) -> String {
+    if reason.is_empty() {
+        return what.to_owned();
+    }
+    format!("{what}, \"{}\"", crate::escape::escaped(reason, 200))
+}
+
+impl KvRule {
+    pub fn all() -> Self {
+        Self { scopes: KvScope::ALL.into(), reason: String::new() }
+    }
+}
+
+impl KvScope {
+    pub const ALL: [Self; 3] = [Self::Plugin, Self::User, Self::Session];
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Plugin => "keep values that all users of an organisation share (kv, scope plugin)",
+            Self::User => "keep values of each user (kv, scope user)",
+            Self::Session => "keep values of each session (kv, scope session)",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for KvRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(
+            untagged,
+            expecting = "kv must be true, false or a list of \"plugin\", \"user\" and \"session\""
+        )]
+        enum Written {
+            Switch(bool),
+            Scopes(BTreeSet<KvScope>),
+            Table {
+                scopes: BTreeSet<KvScope>,
+                #[serde(default)]
+                reason: String,
+            },
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Switch(true) => Self::all(),
+            Written::Switch(false) => Self::default(),
+            Written::Scopes(scopes) => Self { scopes, reason: String::new() },
+            Written::Table { scopes, reason } => Self { scopes, reason },
+        })
+    }
+}
+
+impl HttpRule {
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or_else(|| self.scheme.port())
+    }
+
+    fn within(&self, granted: &Self) -> Option<Self> {
+        let methods: BTreeSet<Method> = self.methods.intersection(&granted.methods).cloned().collect();
+        if methods.is_empty() || self.scheme != granted.scheme || self.port() != granted.port() {
+            return None;
+        }
+        let host = self.host.meet(&granted.host)?.clone();
+        Some(Self { host, methods, private: self.private && granted.private, ..self.clone() })
+    }
+
+    fn beyond(&self, granted: &[Self]) -> Option<Self> {
+        let covered = |method: &Method| {
+            granted.iter().any(|rule| {
+                rule.host.covers(&self.host)
+                    && rule.methods.contains(method)
+                    && (rule.scheme, rule.port()) == (self.scheme, self.port())
+                    && (rule.private || !self.private)
+            })
+        };
+        let methods: BTreeSet<Method> =
+            self.methods.iter().filter(|method| !covered(method)).cloned().collect();
+        (!methods.is_empty()).then(|| Self { methods, ..self.clone() })
+    }
+}
+
+impl fmt::Display for HttpRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
+        write!(f, "send {} requests to {}", methods.join(", "), self.scheme.as_str())?;
+        write!(f, "://{}", self.host)?;
+        if let Some(port) = self.port.filter(|port| *port != self.scheme.port()) {
+            write!(f, ":{port}")?;
+        }
+        if self.host.is_any() {
+            f.write_str(" (every host)")?;
+        }
+        f.write_str(if self.private { ", also where that is inside your network" } else { "" })
+    }
+}
+
+impl Method {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Method {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let legal =
+            !text.is_empty() && text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_uppercase());
+        // A tunnel and an echo of what was sent, injected secrets included.
+        let reserved = ["CONNECT", "TRACE"].contains(&text.as_str());
+        if legal && !reserved {
+            return Ok(Self(text));
+        }
+        let shown = crate::escape::escaped(&text, 40);
+        Err(format!(
+            "`{shown}` is no method that can be granted: write it in capitals; CONNECT and TRACE cannot"
+        ))
+    }
+}
+
+impl SecretRule {
+    pub fn name(&self) -> &SecretName {
+        match self {
+            Self::Header { name, .. } | Self::Hmac { name, .. } => name,
+        }
+    }
+
+    pub(super) fn reason(&self) -> &String {
+        match self {
+            Self::Header { reason, .. } | Self::Hmac { reason, .. } => reason,
+        }
+    }
+
+    /// The same but for the reason.
+    fn same_use(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Header { name, audience, header, prefix, .. },
+                Self::Header { name: name2, audience: audience2, header: header2, prefix: prefix2, .. },
+            ) => (name, audience, header, prefix) == (name2, audience2, header2, prefix2),
+            (Self::Hmac { name, .. }, Self::Hmac { name: other, .. }) => name == other,
+            (Self::Header { .. }, Self::Hmac { .. }) | (Self::Hmac { .. }, Self::Header { .. }) => false,
+        }
+    }
+}
+
+impl fmt::Display for SecretRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header { name, audience, header, .. } => {
+                write!(f, "have the secret `{name}` sent to {audience} in the header `{header}`")
+            }
+            Self::Hmac { name, .. } => write!(f, "have texts signed with the secret `{name}` (HMAC-SHA-256)"),
+        }
+    }
+}
+
+impl SecretName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SecretName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let legal =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        if (1..=64).contains(&text.len()) && text.bytes().all(legal) {
+            return Ok(Self(text));
+        }
+        Err(format!(
+            "`{}` is no name of a secret: use 1 to 64 of a-z, 0-9, - and _",
+            crate::escape::escaped(&text, 64)
+        ))
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl HeaderWord {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for HeaderWord {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let word = text.to_ascii_lowercase();
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if (1..=64).contains(&word.len()) && word.bytes().all(legal) && !FRAMING.contains(&word.as_str()) {
+            return Ok(Self(word));
+        }
+        Err(format!("`{}` is no header that can carry a secret", crate::escape::escaped(&text, 64)))
+    }
+}
+
+impl fmt::Display for HeaderWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn capabilities(text: &str) -> Capabilities {
+        toml::from_str(text).unwrap()
+    }
+
+    const WEATHER: &str = r#"
+        kv = { scopes = ["user"], reason = "to remember your town" }
+        [[http]]
+        host = "api.weather.example"
+        methods = ["GET", "POST"]
+        reason = "to fetch forecasts"
+        [[http]]
+        host = "*.tiles.example"
+        [[secrets]]
+        use = "header"
+        name = "api-key"
+        audience = "https://api.weather.example/v1/"
+        header = "Authorization"
+        prefix = "Bearer "
+        [[secrets]]
+        use = "hmac"
+        name = "signing"
+    "#;
+
+    #[test]
+    fn words_say_what_is_allowed_and_why() {
+        let inside = "[[http]]\nhost = \"*\"\nscheme = \"http\"\nport = 8080\nprivate = true";
+        let lines = [capabilities(WEATHER).in_words(), capabilities(inside).in_words()].concat().join("\n");
+        expect![[r#"
+            keep values of each user (kv, scope user), "to remember your town"
+            send GET, POST requests to https://api.weather.example, "to fetch forecasts"
+            send GET, HEAD requests to https://*.tiles.example
+            have the secret `api-key` sent to https://api.weather.example/v1/ in the header `authorization`
+            have texts signed with the secret `signing` (HMAC-SHA-256)
+            send GET, HEAD requests to http://*:8080 (every host), also where that is inside your network"#]]
+        .assert_eq(&lines);
+    }
+
+    #[test]
+    fn what_holds_is_what_both_say() {
+        let asked = capabilities(WEATHER);
+        assert_eq!(asked.within(&asked), asked);
+        assert!(asked.beyond(&asked).is_empty());
+        assert!(asked.within(&Capabilities::default()).is_empty());
+        assert_eq!(asked.beyond(&Capabilities::default()), asked);
+        let given = capabilities(
+            r#"
+            kv = true
+            http = [{ host = "*", methods = ["GET"] }, { host = "a.tiles.example", private = true }]
+            secrets = [{ use = "hmac", name = "api-key" }, { use = "hmac", name = "signing" }]
+            "#,
+        );
+        let (holds, missing) = (asked.within(&given), asked.beyond(&given));
+        expect![[r#"
+            keep values of each user (kv, scope user), "to remember your town"
+            send GET requests to https://api.weather.example, "to fetch forecasts"
+            send GET requests to https://*.tiles.example
+            send GET, HEAD requests to https://a.tiles.example
+            have texts signed with the secret `signing` (HMAC-SHA-256)
+            ---
+            send POST requests to https://api.weather.example, "to fetch forecasts"
+            send HEAD requests to https://*.tiles.example
+            have the secret `api-key` sent to https://api.weather.example/v1/ in the header `authorization`"#]]
+        .assert_eq(&format!("{}\n---\n{}", holds.in_words().join("\n"), missing.in_words().join("\n")));
+        assert!(asked.beyond(&holds.and(&missing)).is_empty());
+    }
+
+    #[test]
+    fn a_mistake_is_named() {
+        for (text, expected) in [
+            ("kv = \"all\"", "kv must be true, false or a list"),
+            ("http = [{ host = \"a b\" }]", "`a b` is no host"),
+            ("http = [{ host = \"a\", methods = [\"get\"] }]", "`get` is no method that can be granted"),
+            ("http = [{ host = \"a\", methods = [\"CONNECT\"] }]", "CONNECT and TRACE cannot"),
+            ("http = [{ hots = \"a\" }]", "unknown field `hots`"),
+            ("secrets = [{ use = \"hmac\", name = \"A\" }]", "`A` is no name of a secret"),
+            (
+                "secrets = [{ use = \"read\", name = \"a\" }]",
+                "unknown variant `read`, expected `header` or `hmac`",
+            ),
+            (
+                "secrets = [{ use = \"header\", name = \"a\", audience = \"https://a/\", header = \"Host\" }]",
+                "`Host` is no header that can carry a secret",
+            ),
+            ("fs = true", "unknown field `fs`, expected one of `kv`, `http`, `secrets`"),
+        ] {
+            let error = toml::from_str::<Capabilities>(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}
