@@ -54,7 +54,7 @@ pub use history::HistoryWindow;
 pub use kill::KillPoint;
 pub use lists::{Listed, PendingSummary, Range, RunFilter, RunSummary};
 pub use outbox::{DueWebhook, Redelivery, WebhookAttempt, WebhookPrune, WebhookThen};
-pub use queue::{Caps, Lane, QueueState, Terms};
+pub use queue::{Caps, Creation, Lane, QueueState, Terms};
 pub use sessions::{Deletion, Exchange, SessionFilter};
 use sql::{Access, SqlStore};
 use sqlite::Place;
@@ -280,24 +280,6 @@ pub trait Store: Send + Sync {
 
     /// Writes what is queued and closes the database. Everything after that is [`StoreError::Closed`].
     async fn close(&self);
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Creation {
-    Created,
-    /// As [`Claim::Repeat`].
-    Repeat(RunId),
-    /// As [`Claim::Reused`].
-    KeyReused,
-    /// The session belongs to somebody else, or to another agent.
-    ForeignSession,
-    /// This run of the session is at work, or first in its queue.
-    SessionBusy(RunId),
-    /// This run of the session waits for humans.
-    SessionPaused(RunId),
-    QueueFull,
-    /// The agent was deleted a moment ago.
-    AgentDeleted,
 }
 
 /// Whose values: the host fills this in, never a plugin.
