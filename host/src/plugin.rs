@@ -192,6 +192,7 @@ impl Loaded {
         if problems.is_empty() {
             return Ok(checks);
         }
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Err(format!("the arguments do not fit the tool's schema: {}", problems.join("; ")))
     }
 }
