@@ -108,8 +108,11 @@ create table approvals (
     -- What a human put in their place.
     edited_arguments text,
     fingerprint text not null,
-    -- approval, or outcome_unknown: what became of a call that was under way at a crash?
+    -- approval; outcome_unknown: what became of a call that was under way at a crash?; or input: what the
+    -- call asks while it runs.
     question text not null,
+    -- JSON Schema of the answer, where the question is input.
+    answer_schema text,
     -- How many people must approve.
     approvers integer not null,
     status text not null,

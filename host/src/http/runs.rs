@@ -67,7 +67,7 @@ pub(super) async fn create(
     request_body = ContinueRequest,
     responses(
         (status = 200, description = "The run once the decision's work is done; may be PAUSED again", body = RunResponse),
-        (status = 400, description = "A bad or missing action, or edited arguments that do not fit"),
+        (status = 400, description = "A bad or missing action, or edited arguments or an answer that do not fit"),
         (status = 403, description = "The caller may not decide"),
         (status = 404, description = "No such run of this agent, or no such approval"),
         (status = 409, description = "The run is not paused, or was decided otherwise"),

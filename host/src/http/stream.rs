@@ -126,7 +126,7 @@ pub(super) async fn run(
     request_body = ContinueRequest,
     responses(
         (status = 200, description = "The frames", body = Line, content_type = "text/event-stream"),
-        (status = 400, description = "A bad or missing action, or edited arguments that do not fit"),
+        (status = 400, description = "A bad or missing action, or edited arguments or an answer that do not fit"),
         (status = 403, description = "The caller may not decide"),
         (status = 404, description = "No such run of this agent, or no such approval"),
         (status = 409, description = "The run is not paused, or was decided otherwise"),

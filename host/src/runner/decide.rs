@@ -6,10 +6,15 @@
 use serde_json::Value;
 
 use super::Runner;
+use crate::clock::Timestamp;
 use crate::id::{ApprovalId, KeyId, RunId, UserId};
 use crate::run::{Run, RunStatus};
+use crate::schema::Schema;
 use crate::store::{Claim, KeyClaim, StoreError};
-use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, PendingApproval, Question};
+use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, Inquiry, PendingApproval, Question};
+
+/// Most problems with an answer that its author is told at once.
+const PROBLEMS: usize = 5;
 
 /// Who decides what.
 #[derive(Clone, Debug)]
@@ -33,6 +38,8 @@ pub enum Choice {
     Approve {
         comment: Option<String>,
         arguments: Option<Value>,
+        /// What a tool asked for.
+        answer: Option<Value>,
     },
     Reject {
         comment: Option<String>,
@@ -67,8 +74,12 @@ pub enum DecideError {
     Expired(ApprovalId),
     #[error("{0}")]
     BadArguments(String),
-    #[error("several calls are pending")]
-    AmbiguousArguments,
+    #[error("the tool asks for an answer")]
+    AnswerNeeded,
+    #[error("{0}")]
+    BadAnswer(String),
+    #[error("several calls are pending, and {0} can be for one only")]
+    Ambiguous(&'static str),
     #[error("the idempotency key was used for another request")]
     KeyReused,
     #[error("the server is shutting down")]
@@ -119,14 +130,16 @@ impl Runner {
         {
             return claimed(taken, decides);
         }
-        let targets = self.targets(&run, &request.targets)?;
+        let targets = self.targets(&run, &request.targets).await?;
         loop {
-            if let Some(decisions) = self.to_record(&run, &targets, request).await? {
+            // One time for both: what came in time is not recorded as late.
+            let now = self.clock.now();
+            if let Some(decisions) = self.to_record(&run, &targets, request, now).await? {
                 let taken = match &claim {
                     // The key is this request's all the same: its repeat must not decide a later pause.
                     Some(claim) if decisions.is_empty() => Some(self.store.claim(id, claim).await?),
                     None if decisions.is_empty() => Some(Claim::New),
-                    claim => self.record(run, decisions, claim.as_ref()).await?,
+                    claim => self.record(run, decisions, claim.as_ref(), now).await?,
                 };
                 if let Some(taken) = taken {
                     return claimed(taken, decides);
@@ -142,9 +155,10 @@ impl Runner {
         mut run: Run,
         decisions: Vec<Decided>,
         claim: Option<&KeyClaim>,
+        now: Timestamp,
     ) -> Result<Option<Claim>, DecideError> {
         let present = self.presence.enter(&run.spec().id);
-        if run.decide(decisions, self.clock.now()).is_err() {
+        if run.decide(decisions, now).is_err() {
             return Err(DecideError::NotPaused { current: run.status().word() });
         }
         let saved = match claim {
@@ -162,14 +176,19 @@ impl Runner {
 
     /// The decisions that are meant, fixed at the moment the request arrived; none where the run is at work on
     /// this very decision, and the caller only has to wait.
-    fn targets(&self, run: &Run, wanted: &Targets) -> Result<Vec<(ApprovalId, Choice)>, DecideError> {
+    async fn targets(&self, run: &Run, wanted: &Targets) -> Result<Vec<(ApprovalId, Choice)>, DecideError> {
         let choice = match wanted {
             Targets::Named(named) => return Ok(named.clone()),
             Targets::AllPending(choice) => choice,
         };
         let pending = run.pending();
-        if pending.len() > 1 && matches!(choice, Choice::Approve { arguments: Some(_), .. }) {
-            return Err(DecideError::AmbiguousArguments);
+        if let (Choice::Approve { arguments, answer, .. }, [_, _, ..]) = (choice, pending) {
+            if arguments.is_some() {
+                return Err(DecideError::Ambiguous("arguments"));
+            }
+            if answer.is_some() {
+                return Err(DecideError::Ambiguous("answer"));
+            }
         }
         if pending.is_empty() {
             let not_paused = DecideError::NotPaused { current: run.status().word() };
@@ -179,7 +198,7 @@ impl Runner {
             }
             for Decided { approval_id, decision: taken, .. } in decisions {
                 let Some(asked) = run.asked_for(approval_id) else { return Err(not_paused) };
-                if !taken.agrees_with(&self.decision(asked, choice)?) {
+                if !taken.agrees_with(&self.decision(asked, choice).await?) {
                     return Err(not_paused);
                 }
             }
@@ -194,12 +213,13 @@ impl Runner {
         run: &Run,
         targets: &[(ApprovalId, Choice)],
         request: &DecideRequest,
+        now: Timestamp,
     ) -> Result<Option<Vec<Decided>>, DecideError> {
         let DecideRequest { by, key, .. } = request;
         let mut decisions = Vec::new();
         for (id, choice) in targets {
             let asked = run.asked_for(id).ok_or_else(|| DecideError::NoSuchApproval(id.clone()))?;
-            let decision = self.decision(asked, choice)?;
+            let decision = self.decision(asked, choice).await?;
             if !decision.answers(asked.question) {
                 return Err(DecideError::WrongAnswer(asked.question));
             }
@@ -214,7 +234,7 @@ impl Runner {
                 None if run.status().is_terminal() => {
                     return Err(DecideError::NotPaused { current: run.status().word() });
                 }
-                None if asked.expires_at <= self.clock.now() => {
+                None if asked.expires_at <= now => {
                     // Somebody else's decision may have come first: the journal says which it was.
                     self.expire(&run.spec().id).await?;
                     return Ok(None);
@@ -234,17 +254,31 @@ impl Runner {
         Ok(Some(decisions))
     }
 
-    fn decision(&self, asked: &PendingApproval, choice: &Choice) -> Result<Decision, DecideError> {
+    async fn decision(&self, asked: &PendingApproval, choice: &Choice) -> Result<Decision, DecideError> {
         match choice {
             Choice::Reject { comment } => Ok(Decision::Reject { comment: comment.clone() }),
             Choice::Retry => Ok(Decision::Retry),
             Choice::Result { output } => Ok(Decision::Result { output: output.clone() }),
             Choice::Fail { comment } => Ok(Decision::Fail { comment: comment.clone() }),
-            Choice::Approve { comment, arguments } => {
+            Choice::Approve { comment, arguments, answer } => {
+                let comment = comment.clone();
+                if let Some(inquiry) = &asked.inquiry {
+                    if arguments.is_some() {
+                        let problem =
+                            "cannot be edited any more: the call is under way, and asks for an answer";
+                        return Err(DecideError::BadArguments(problem.to_owned()));
+                    }
+                    let answer = answer.clone().ok_or(DecideError::AnswerNeeded)?;
+                    return Ok(Decision::Answer { answer: checked(inquiry, answer).await?, comment });
+                }
+                if answer.is_some() {
+                    let problem = "is for a tool that asks (TOOL_INPUT): this call asks for a decision only";
+                    return Err(DecideError::BadAnswer(problem.to_owned()));
+                }
                 // What equals the call's own arguments edits nothing.
                 let edit = arguments.as_ref().filter(|arguments| asked.is_edited_by(arguments));
                 let edited = edit.map(|arguments| self.edited(asked, arguments)).transpose()?;
-                Ok(Decision::Approve { comment: comment.clone(), edited })
+                Ok(Decision::Approve { comment, edited })
             }
         }
     }
@@ -267,6 +301,26 @@ impl Runner {
         let digest = if unchanged { plugin.digest() } else { asked.fingerprint.as_str() };
         let fingerprint = Fingerprint::of(digest, &spec.name, arguments);
         Ok(EditedArguments { arguments: arguments.clone(), fingerprint })
+    }
+}
+
+/// The answer, if it fits. Checking can take a second, and must not hold up other runs.
+async fn checked(inquiry: &Inquiry, answer: Value) -> Result<Value, DecideError> {
+    let schema = inquiry.answer_schema.clone();
+    let check = move || {
+        // It was checked when the tool asked; a newer version of this program may be stricter.
+        let schema = Schema::of_answer(&schema).map_err(|error| format!("its schema {error}"))?;
+        let problems: Vec<String> =
+            schema.problems(&answer, PROBLEMS).iter().map(ToString::to_string).collect();
+        if problems.is_empty() {
+            return Ok(answer);
+        }
+        Err(format!("does not fit what the tool asks for: {}", problems.join("; ")))
+    };
+    match tokio::task::spawn_blocking(check).await {
+        Ok(checked) => checked.map_err(DecideError::BadAnswer),
+        // The panic hook has logged what and where.
+        Err(_panic) => Err(DecideError::BadAnswer("could not be checked".to_owned())),
     }
 }
 
