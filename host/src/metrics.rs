@@ -270,6 +270,8 @@ impl Inner {
             RunEvent::Failed { failure } => ended("FAILED", failure.kind.as_str()),
             RunEvent::Cancelled { .. } => ended("CANCELLED", ""),
             RunEvent::Started
+            | RunEvent::CallSuspended { .. }
+            | RunEvent::CallResumed { .. }
             | RunEvent::Claimed { .. }
             | RunEvent::Replied { .. }
             | RunEvent::ReplyBroken { .. }

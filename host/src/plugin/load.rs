@@ -15,6 +15,7 @@ use wasmtime::component::{Component, HasSelf};
 use super::bindings::FullPluginPre;
 use super::bindings::exports::holdfast::plugin::tools::Tool;
 use super::bindings::holdfast::plugin::kv;
+use super::bindings::resumable::ResumerPre;
 use super::call::{Answer, CallState, Instance, Question};
 use super::compiler::COMPILE_TIME;
 use super::describe::{self, Checks, DescribeError};
@@ -90,7 +91,7 @@ pub(super) async fn load(
     check_size(id, bytes.len() as u64, limits)?;
     let size = bytes.len() as u64;
     let compiled = compile(shared, id, bytes, granted.cloned()).await?;
-    let pre = link(shared, &compiled.component, &compiled.grants)?;
+    let (pre, resumable) = link(shared, &compiled)?;
     let tools = describe_twice(shared, id, &pre, limits).await?;
     let (specs, checks) = check_tools(shared, id, tools).await?;
     let limits = limits.clone();
@@ -106,6 +107,7 @@ pub(super) async fn load(
         running: Semaphore::new(usize::try_from(limits.concurrent_calls.max(1)).unwrap_or(1)),
         limits: Arc::new(limits),
         pre,
+        resumable,
         shared: Arc::clone(shared),
     })))
 }
@@ -160,16 +162,17 @@ async fn compile(
 /// An interface that was not granted is not even linked.
 fn link(
     shared: &Shared,
-    component: &Component,
-    grants: &Capabilities,
-) -> Result<FullPluginPre<CallState>, LoadError> {
+    compiled: &Compiled,
+) -> Result<(FullPluginPre<CallState>, Option<ResumerPre<CallState>>), LoadError> {
     let refused = |error: wasmtime::Error| LoadError::Link(escaped(&format!("{error:#}"), 500));
     let mut linker = shared.linker.clone();
-    if !grants.kv.scopes.is_empty() {
+    if !compiled.grants.kv.scopes.is_empty() {
         kv::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
     }
-    let pre = linker.instantiate_pre(component).map_err(refused)?;
-    FullPluginPre::new(pre).map_err(refused)
+    let pre = linker.instantiate_pre(&compiled.component).map_err(refused)?;
+    let resumable = compiled.names.resumable().then(|| ResumerPre::new(pre.clone()));
+    let resumable = resumable.transpose().map_err(refused)?;
+    Ok((FullPluginPre::new(pre).map_err(refused)?, resumable))
 }
 
 async fn describe_twice(

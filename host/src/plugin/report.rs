@@ -7,10 +7,10 @@ use super::outcome::Ended;
 use crate::id::RunId;
 use crate::tool::{OutcomeKind, ToolName};
 
-/// Logs how a call ended; what is the guest's ordinary business only for whoever looks for it (`debug`).
-pub(super) fn report(ended: &Ended, tool: &ToolName, run: &RunId, meter: &Meter) {
+/// Logs how a call ended; what is the guest's ordinary business only for whoever looks for it (`debug`). A call that
+/// has not ended asks a human.
+pub(super) fn report(ended: Option<&Ended>, tool: &ToolName, run: &RunId, meter: &Meter) {
     let (plugin, tool) = (tool.plugin(), tool.tool());
-    let reason = ended.reason.as_deref();
     let limits = |setting: &str| format!("plugins.{plugin}.limits.{setting}");
     let dropped = meter.usage().log_lines_dropped;
     if dropped > 0 {
@@ -22,6 +22,8 @@ pub(super) fn report(ended: &Ended, tool: &ToolName, run: &RunId, meter: &Meter)
         let setting = denial.setting.as_ref().map(|setting| format!("plugins.{plugin}.{setting}"));
         tracing::warn!(plugin.id = plugin, tool, run.id = %run, capability, what, setting, denials, "a plugin was denied something");
     }
+    let Some(ended) = ended else { return };
+    let reason = ended.reason.as_deref();
     match &ended.kind {
         OutcomeKind::Ok
         | OutcomeKind::ToolError
@@ -35,10 +37,15 @@ pub(super) fn report(ended: &Ended, tool: &ToolName, run: &RunId, meter: &Meter)
         OutcomeKind::GuestFailure { code } => {
             tracing::debug!(plugin.id = plugin, tool, run.id = %run, code, "a plugin says that it failed");
         }
-        // What was denied stands above; this is what the call came to.
-        OutcomeKind::Denied { capability } => {
-            tracing::debug!(plugin.id = plugin, tool, run.id = %run, capability, reason, "a call ended by a denial");
-        }
+        // What the guest itself was denied is told above.
+        OutcomeKind::Denied { capability } => match reason {
+            Some(reason) => {
+                tracing::warn!(plugin.id = plugin, tool, run.id = %run, capability, reason, "a plugin was denied something");
+            }
+            None => {
+                tracing::debug!(plugin.id = plugin, tool, run.id = %run, capability, "a call ended by a denial");
+            }
+        },
         OutcomeKind::Limit { limit } => {
             let setting = setting(*limit).map(limits);
             tracing::warn!(plugin.id = plugin, tool, run.id = %run, %limit, setting, reason, "a plugin reached a limit");
@@ -99,7 +106,7 @@ mod tests {
             .finish();
         let tool = ToolName::new("evil", "act").unwrap();
         tracing::subscriber::with_default(subscriber, || {
-            report(&Ended::of(kind, "text"), &tool, &RunId::from("run-1"), &Meter::default());
+            report(Some(&Ended::of(kind, "text")), &tool, &RunId::from("run-1"), &Meter::default());
         });
         let text = lines.0.lock().unwrap().clone();
         String::from_utf8(text).unwrap()

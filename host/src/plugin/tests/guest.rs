@@ -21,6 +21,8 @@ pub(crate) struct Guest {
     after_call: String,
     /// More items of the component.
     items: String,
+    /// Exports `resumable` without its function, in this version.
+    resumable: Option<&'static str>,
 }
 
 impl Guest {
@@ -37,6 +39,7 @@ impl Guest {
             realloc: REALLOC.to_owned(),
             after_call: String::new(),
             items: String::new(),
+            resumable: None,
         }
     }
 
@@ -81,6 +84,11 @@ impl Guest {
         self
     }
 
+    pub(crate) fn resumable(mut self, version: &'static str) -> Self {
+        self.resumable = Some(version);
+        self
+    }
+
     /// Makes `(call $log level pointer length)` work.
     pub(crate) fn logging(mut self) -> Self {
         self.logs = true;
@@ -98,7 +106,11 @@ impl Guest {
         let clock = self.describe.contains("$telling-time");
         let unused: Vec<String> =
             self.imports.iter().map(|name| format!("(import \"{name}\" (instance))")).collect();
-        WAT.replace("{unused}", &unused.join("\n"))
+        let resumable = self.resumable.map(|version| {
+            format!("(instance $none) (export \"holdfast:plugin/resumable@{version}\" (instance $none))")
+        });
+        WAT.replace("{resumable}", &resumable.unwrap_or_default())
+            .replace("{unused}", &unused.join("\n"))
             .replace("{log-import}", &optional(self.logs, LOG_IMPORT))
             .replace("{log-name}", "holdfast:plugin/log@0.1.0")
             .replace("{random-import}", &optional(random, RANDOM_IMPORT))
@@ -302,5 +314,6 @@ const WAT: &str = r#"
         (realloc (core func $m "realloc")) {post-return}))
     (export "call" (func $call)))
   (instance $tools (instantiate $inner {with-log} {with-random} {with-clock}))
+  {resumable}
   (export "holdfast:plugin/tools@0.1.0" (instance $tools)))
 "#;
