@@ -2,13 +2,14 @@
 //!
 //! The only module that names wasmtime. A call never fails outwards: whatever a guest does, and whatever
 //! happens to it, ends as a [`ToolOutcome`] that the model can read. What a guest can reach is in one file
-//! per interface (`log`, `control`, `kv`, `wasi`); what it can use up is in `limits`.
+//! per interface (`log`, `control`, `kv`, `egress`, `wasi`); what it can use up is in `limits`.
 
 mod bindings;
 mod call;
 mod control;
 mod describe;
 mod destination;
+mod egress;
 mod engine;
 mod grant;
 mod inspect;
@@ -43,6 +44,8 @@ use self::bindings::FullPluginPre;
 use self::call::CallState;
 use self::describe::Checks;
 pub use self::destination::{Audience, HostPattern, Scheme};
+use self::egress::Connector;
+pub use self::egress::Network;
 use self::engine::{GuestThreads, Ticker};
 pub use self::grant::{Capabilities, HeaderWord, HttpRule, KvRule, KvScope, Method, SecretName, SecretRule};
 use self::job::Job;
@@ -77,6 +80,8 @@ pub enum HostError {
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the threads that run plugins cannot be started")]
     Threads(#[source] std::io::Error),
+    #[error("TLS cannot be set up for plugins: check `ca_file` in [egress], and the system's certificates")]
+    Tls(#[source] rustls::Error),
 }
 
 /// Loads plugins. Cheap to clone; plugins keep what they need of it alive.
@@ -93,21 +98,32 @@ struct Shared {
     /// None: plugins are looked at, never called.
     store: Option<Arc<dyn Store>>,
     clock: Clock,
+    connector: Arc<Connector>,
 }
 
 impl PluginHost {
     /// `cache` is a directory for compiled code, made if it is not there. It must be the server's user's
     /// alone (mode 0700), or it is not used.
-    pub fn new(store: Arc<dyn Store>, clock: Clock, cache: Option<&Path>) -> Result<Self, HostError> {
-        Self::start(Some(store), clock, cache)
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        cache: Option<&Path>,
+        network: Network,
+    ) -> Result<Self, HostError> {
+        Self::start(Some(store), clock, cache, network)
     }
 
     /// A host whose plugins can be looked at, but not called: there is nowhere to keep their values.
     pub fn for_inspection() -> Result<Self, HostError> {
-        Self::start(None, Clock::System, None)
+        Self::start(None, Clock::System, None, Network::default())
     }
 
-    fn start(store: Option<Arc<dyn Store>>, clock: Clock, cache: Option<&Path>) -> Result<Self, HostError> {
+    fn start(
+        store: Option<Arc<dyn Store>>,
+        clock: Clock,
+        cache: Option<&Path>,
+        network: Network,
+    ) -> Result<Self, HostError> {
         let engine = engine::engine(cache)?;
         let linker = base_linker(&engine).map_err(|error| HostError::Engine(error.into()))?;
         Ok(Self(Arc::new(Shared {
@@ -118,6 +134,7 @@ impl PluginHost {
             linker,
             store,
             clock,
+            connector: Arc::new(Connector::new(network).map_err(HostError::Tls)?),
         })))
     }
 

@@ -30,6 +30,7 @@ pub(super) struct File {
     pub(super) providers: BTreeMap<String, ProviderTable>,
     pub(super) agents: Vec<Agent>,
     pub(super) plugins: BTreeMap<String, PluginSettings>,
+    pub(super) ca_file: Option<PathBuf>,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) budgets: Budgets,
     pub(super) webhooks: Vec<WebhookTable>,
@@ -55,6 +56,8 @@ struct FileTable {
     agents: Vec<toml::Spanned<AgentTable>>,
     #[serde(default)]
     plugins: BTreeMap<String, PluginSettings>,
+    #[serde(default)]
+    egress: EgressTable,
     /// By the model's name.
     #[serde(default)]
     prices: BTreeMap<String, PriceTable>,
@@ -82,6 +85,14 @@ struct HttpTable {
     max_media_bytes: Option<usize>,
     #[serde(default)]
     allow_private_media: bool,
+}
+
+/// How plugins reach the network.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EgressTable {
+    /// Certificates of authorities to trust besides the system's (PEM).
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -169,6 +180,7 @@ impl File {
             providers: table.providers,
             agents,
             plugins: table.plugins,
+            ca_file: table.egress.ca_file,
             rate_limit: table.rate_limit.map(RateLimit::from),
             budgets: limits::budgets(table.prices, table.budgets)?,
             webhooks: table.webhooks,

@@ -17,6 +17,7 @@ use super::bindings::exports::holdfast::plugin::tools::Tool;
 use super::bindings::holdfast::plugin::kv;
 use super::call::{Answer, CallState, Instance, Question};
 use super::describe::{self, Checks, DescribeError};
+use super::egress;
 use super::grant::Capabilities;
 use super::inspect::{Names, inspect};
 use super::limits::Limits;
@@ -170,6 +171,9 @@ fn link(
     if !grants.kv.scopes.is_empty() {
         kv::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
     }
+    if !grants.http.is_empty() {
+        egress::add_to_linker(&mut linker).map_err(refused)?;
+    }
     let pre = linker.instantiate_pre(component).map_err(refused)?;
     FullPluginPre::new(pre).map_err(refused)
 }
@@ -216,6 +220,7 @@ async fn describe(
         grants: Arc::default(),
         meter: Arc::clone(&meter),
         call: None,
+        connector: Arc::clone(&shared.connector),
     };
     let (engine, pre) = (shared.engine.clone(), pre.clone());
     let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use self::guest::Guest;
-use super::{Capabilities, Invocation, Limits, LoadError, Plugin, PluginHost, PluginSettings};
+use super::{Capabilities, Invocation, Limits, LoadError, Network, Plugin, PluginHost, PluginSettings};
 use crate::clock::Clock;
 use crate::id::{CallId, OrgId, RunId, SessionId, UserId};
 use crate::session::Owner;
@@ -25,7 +25,7 @@ pub(crate) struct Home {
 
 pub(crate) async fn home() -> Home {
     let (store, folder) = store().await;
-    Home { host: PluginHost::new(store, Clock::manual(), None).unwrap(), _folder: folder }
+    Home { host: PluginHost::new(store, Clock::manual(), None, Network::default()).unwrap(), _folder: folder }
 }
 
 pub(super) async fn store() -> (Arc<dyn Store>, TempDir) {
