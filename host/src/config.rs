@@ -5,6 +5,7 @@
 
 mod file;
 mod limits;
+mod plugins;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -135,6 +136,8 @@ impl Config {
         let admin_token = admin_token()?;
         let webhooks = webhooks::check(parsed.webhooks, variable)
             .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
+        let plugins = plugins::check(parsed.plugins, &folder, variable)
+            .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         let network = network(parsed.ca_file.map(beside))?;
         Ok(Self {
             listen: args.listen.or(parsed.listen).unwrap_or(DEFAULT_LISTEN),
@@ -146,7 +149,7 @@ impl Config {
             admin_token,
             providers: providers(parsed.providers, &parsed.agents),
             agents: parsed.agents,
-            plugins: parsed.plugins,
+            plugins,
             network,
             http: parsed.http,
             rate_limit: parsed.rate_limit,

@@ -2,7 +2,7 @@
 //!
 //! The only module that names wasmtime. A call never fails outwards: whatever a guest does, and whatever
 //! happens to it, ends as a [`ToolOutcome`] that the model can read. What a guest can reach is in one file
-//! per interface (`log`, `control`, `kv`, `egress`, `wasi`); what it can use up is in `limits`.
+//! per interface (`log`, `control`, `settings`, `kv`, `secrets`, `egress`, `wasi`); what it can use up is in `limits`.
 
 mod bindings;
 mod call;
@@ -15,6 +15,7 @@ mod grant;
 mod inspect;
 mod job;
 mod kv;
+mod leak;
 mod limits;
 pub(crate) mod load;
 mod log;
@@ -22,15 +23,18 @@ mod manifest;
 mod meter;
 mod outcome;
 mod report;
+mod secrets;
+mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
+mod values;
 mod wasi;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -54,6 +58,8 @@ pub use self::load::LoadError;
 pub use self::manifest::{Manifest, ManifestError};
 use self::meter::Meter;
 use self::outcome::Ended;
+pub use self::values::SecretValue;
+use self::values::Values;
 use crate::clock::Clock;
 use crate::id::{CallId, RunId, SessionId};
 use crate::session::Owner;
@@ -66,11 +72,14 @@ const MAX_PROBLEMS: usize = 5;
 const MAX_COMPILING: usize = 2;
 
 /// What the operator says about one plugin: `[plugins.<id>]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginSettings {
     pub grants: Capabilities,
     pub limits: Limits,
+    /// What the plugin reads with `config.get`.
+    pub config: BTreeMap<String, String>,
+    /// What it never reads.
+    pub secrets: BTreeMap<SecretName, SecretValue>,
 }
 
 /// The sandbox could not be set up.
@@ -145,12 +154,13 @@ impl PluginHost {
         bytes: Vec<u8>,
         settings: &PluginSettings,
     ) -> Result<Plugin, LoadError> {
-        load::load(&self.0, id, bytes, &settings.limits, Some(&settings.grants)).await
+        load::load(&self.0, id, bytes, settings, Some(&settings.grants)).await
     }
 
     /// The same, as if all that it asks for were granted: to look at it, not to call it.
     pub async fn look(&self, id: &str, bytes: Vec<u8>, limits: &Limits) -> Result<Plugin, LoadError> {
-        load::load(&self.0, id, bytes, limits, None).await
+        let settings = PluginSettings { limits: limits.clone(), ..PluginSettings::default() };
+        load::load(&self.0, id, bytes, &settings, None).await
     }
 
     /// The ticker that interrupts guests is running. If it were not, a guest in a loop would never stop.
@@ -160,11 +170,12 @@ impl PluginHost {
 }
 
 fn base_linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
-    use self::bindings::holdfast::plugin::{control, log, types};
+    use self::bindings::holdfast::plugin::{config, control, log, types};
 
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     types::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
+    config::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     log::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     control::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     Ok(linker)
@@ -186,6 +197,7 @@ struct Loaded {
     /// What it may reach: what it requests, within what was granted.
     grants: Arc<Capabilities>,
     limits: Arc<Limits>,
+    values: Arc<Values>,
     running: Semaphore,
     pre: FullPluginPre<CallState>,
     shared: Arc<Shared>,

@@ -7,6 +7,7 @@ use holdfast::clock::Clock;
 use holdfast::config::{Config, ServerArgs};
 use holdfast::id::Ids;
 use holdfast::model::{Model, Models};
+use holdfast::plugin::Network;
 use holdfast::server::Server;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -40,6 +41,8 @@ pub(crate) struct TestHost {
     pub(crate) clock: Clock,
     folder: TempDir,
     config: String,
+    /// None = the machine's.
+    network: Option<Network>,
     model: Arc<dyn Model>,
     ids: Ids,
     client: reqwest::Client,
@@ -61,8 +64,28 @@ impl TestHost {
         Self::with_files(&files, config, model).await
     }
 
+    /// The same, with a network of the test's own for the plugins.
+    pub(crate) async fn with_network(
+        plugins: &[&str],
+        config: &str,
+        model: Arc<dyn Model>,
+        network: Network,
+    ) -> Self {
+        let files: Vec<PathBuf> = plugins.iter().map(|id| guest(id)).collect();
+        Self::with_all(&files, config, model, Some(network)).await
+    }
+
     /// The same, with components that the test brings along.
     pub(crate) async fn with_files(plugins: &[PathBuf], config: &str, model: Arc<dyn Model>) -> Self {
+        Self::with_all(plugins, config, model, None).await
+    }
+
+    async fn with_all(
+        plugins: &[PathBuf],
+        config: &str,
+        model: Arc<dyn Model>,
+        network: Option<Network>,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("plugins")).expect("a folder for plugins");
         for file in plugins {
@@ -76,6 +99,7 @@ impl TestHost {
             clock,
             folder,
             config: config.to_owned(),
+            network,
             model,
             client: reqwest::Client::new(),
             running: None,
@@ -116,6 +140,9 @@ impl TestHost {
         let mut config =
             Config::from_text(&text, &file, &ServerArgs::default()).expect("the configuration is valid");
         config.admin_token = Some(ADMIN.to_owned());
+        if let Some(network) = &self.network {
+            config.network = network.clone();
+        }
         config.compile_cache = Some(super::guests::root().join("target/test-guests/cache"));
         let models =
             Models::new(config.providers.clone()).expect("providers").with("script", self.model.clone());

@@ -1,6 +1,7 @@
 //! What tests share: guests, a host in this process, a host in its own process, scripted models.
 
 pub(crate) mod caller;
+pub(crate) mod egress;
 pub(crate) mod gated;
 pub(crate) mod guests;
 pub(crate) mod host;
@@ -11,6 +12,7 @@ pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod sse;
 pub(crate) mod teller;
+pub(crate) mod web;
 
 pub(crate) use self::caller::Caller;
 pub(crate) use self::host::{Answer, TestHost, until};

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use url::Url;
 
 use super::limits::{self, BudgetsTable, PriceTable, RateLimitTable};
+use super::plugins::PluginTable;
 use super::webhooks::WebhookTable;
 use crate::agent::{Agent, AgentParts, ApprovalTerms, BudgetParts, ModelName, ToolPattern};
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, MediaLimits, RateLimit};
-use crate::plugin::PluginSettings;
 use crate::runner::QueueSettings;
 use crate::schema::Schema;
 
@@ -29,7 +29,7 @@ pub(super) struct File {
     pub(super) background: QueueSettings,
     pub(super) providers: BTreeMap<String, ProviderTable>,
     pub(super) agents: Vec<Agent>,
-    pub(super) plugins: BTreeMap<String, PluginSettings>,
+    pub(super) plugins: BTreeMap<String, PluginTable>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) budgets: Budgets,
@@ -55,7 +55,7 @@ struct FileTable {
     #[serde(default)]
     agents: Vec<toml::Spanned<AgentTable>>,
     #[serde(default)]
-    plugins: BTreeMap<String, PluginSettings>,
+    plugins: BTreeMap<String, PluginTable>,
     #[serde(default)]
     egress: EgressTable,
     /// By the model's name.

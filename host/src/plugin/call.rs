@@ -22,6 +22,7 @@ use super::grant::Capabilities;
 use super::limits::Limits;
 use super::log::GuestLog;
 use super::meter::{Growth, Meter, Metered};
+use super::values::Values;
 use super::wasi;
 use crate::clock::Clock;
 use crate::id::{RunId, SessionId};
@@ -41,6 +42,7 @@ pub(super) struct CallState {
     pub(super) deadline: Instant,
     /// None while the plugin describes itself: then every capability is denied.
     pub(super) call: Option<CallIdentity>,
+    pub(super) values: Arc<Values>,
     wasi: WasiCtx,
     egress: Egress,
     resources: ResourceTable,
@@ -105,6 +107,7 @@ pub(super) struct Instance {
     pub(super) grants: Arc<Capabilities>,
     pub(super) meter: Arc<Meter>,
     pub(super) call: Option<CallIdentity>,
+    pub(super) values: Arc<Values>,
     pub(super) connector: Arc<Connector>,
 }
 
@@ -154,6 +157,7 @@ impl Instance {
                 Arc::clone(&self.grants),
                 Arc::clone(&self.limits),
                 Arc::clone(&self.meter),
+                Arc::clone(&self.values),
             ),
             growth: Growth::new(Arc::clone(&self.limits), Arc::clone(&self.meter)),
             limits: self.limits,
@@ -162,6 +166,7 @@ impl Instance {
             log,
             deadline,
             call: self.call,
+            values: self.values,
         }
     }
 }

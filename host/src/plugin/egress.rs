@@ -2,11 +2,13 @@
 //!
 //! The interface's types and bodies are wasmtime's; what leaves the machine is decided and sent here.
 //! `decision` says whether, `network` opens the connection, `exchange` speaks over it, `wire` counts, and
-//! `header` keeps both sides' headers apart from the host's own. Linked only where `http` is granted.
+//! `header` keeps both sides' headers apart
+//! from the host's own, and `inject` writes those with secrets. Linked only where `http` is granted.
 
 mod decision;
 mod exchange;
 mod header;
+mod inject;
 mod network;
 mod wire;
 
@@ -15,18 +17,18 @@ use std::sync::Arc;
 use http::{HeaderName, Request, Response};
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
-use wasmtime_wasi_http::{
-    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
-};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
 
 use self::decision::{Asked, Refusal, decide};
 use self::exchange::{Exchange, Message};
+use self::header::Reserved;
 pub(super) use self::network::Connector;
 pub use self::network::Network;
 use super::call::CallState;
 use super::grant::Capabilities;
 use super::limits::Limits;
 use super::meter::{Denial, Meter};
+use super::values::Values;
 use crate::escape::escaped;
 
 /// Bytes of a request's body that wait in the host, for each body that a guest has open.
@@ -44,6 +46,8 @@ struct Gate {
     grants: Arc<Capabilities>,
     limits: Arc<Limits>,
     meter: Arc<Meter>,
+    values: Arc<Values>,
+    reserved: Reserved,
 }
 
 impl Egress {
@@ -52,10 +56,14 @@ impl Egress {
         grants: Arc<Capabilities>,
         limits: Arc<Limits>,
         meter: Arc<Meter>,
+        values: Arc<Values>,
     ) -> Self {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(usize::try_from(limits.http_header_bytes).unwrap_or(usize::MAX));
-        Self { context, gate: Gate { connector, grants, limits, meter } }
+        Self {
+            context,
+            gate: Gate { reserved: Reserved::new(&grants.secrets), connector, grants, limits, meter, values },
+        }
     }
 
     pub(super) fn view<'a>(&'a mut self, table: &'a mut ResourceTable) -> WasiHttpCtxView<'a> {
@@ -73,7 +81,11 @@ impl Gate {
     }
 
     /// The request as it may be sent, or why not, in the guest's words.
-    fn allow(&self, request: Request<WasiBody>, options: RequestOptions) -> Result<(Exchange, Message), Error> {
+    fn allow(
+        &self,
+        request: Request<WasiBody>,
+        options: RequestOptions,
+    ) -> Result<(Exchange, Message), Error> {
         // Also what is refused counts: it costs the operator a look at the log.
         if self.meter.http_request(&self.limits).is_err() {
             return Err(Error::ConnectionLimitReached);
@@ -97,14 +109,21 @@ impl Gate {
                 Refusal::NotPublic => Error::DestinationIpProhibited,
             }
         })?;
+        let mut headers = head.headers;
+        if let Err(denial) = inject::inject(&mut headers, &destination, &self.grants.secrets, &self.values) {
+            self.meter.denied(denial);
+            return Err(Error::HttpRequestDenied);
+        }
         let exchange = Exchange {
             connector: Arc::clone(&self.connector),
             limits: Arc::clone(&self.limits),
             meter: Arc::clone(&self.meter),
+            values: Arc::clone(&self.values),
+            reserved: self.reserved.clone(),
             destination,
             options,
         };
-        Ok((exchange, Message { method: head.method, headers: head.headers, body }))
+        Ok((exchange, Message { method: head.method, headers, body }))
     }
 }
 
@@ -114,7 +133,7 @@ type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 impl WasiHttpHooks for Gate {
     /// Asked for each header that a guest writes. Responses have lost theirs before wasmtime sees them.
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
-        let refused = header::is_refused(name.as_str());
+        let refused = self.reserved.has(name.as_str());
         if refused {
             self.denied(format!("to write the header `{}`", escaped(name.as_str(), 64)), None);
         }

@@ -16,9 +16,14 @@ const PACKAGE: &str = "holdfast:plugin/";
 const VERSION: &str = "@0.1.0";
 const TOOLS: &str = "holdfast:plugin/tools@0.1.0";
 const KV: &str = "holdfast:plugin/kv@0.1.0";
+const SECRETS: &str = "holdfast:plugin/secrets@0.1.0";
 /// Always linked: they reach nothing but the call itself. `types` has no functions.
-const ALWAYS: [&str; 3] =
-    ["holdfast:plugin/log@0.1.0", "holdfast:plugin/control@0.1.0", "holdfast:plugin/types@0.1.0"];
+const ALWAYS: [&str; 4] = [
+    "holdfast:plugin/config@0.1.0",
+    "holdfast:plugin/control@0.1.0",
+    "holdfast:plugin/log@0.1.0",
+    "holdfast:plugin/types@0.1.0",
+];
 
 /// How every WebAssembly file begins.
 const MAGIC: &[u8] = b"\0asm";
@@ -33,6 +38,7 @@ const MAX_MODULES: u64 = 256;
 enum Capability {
     Kv,
     Http,
+    Secrets,
 }
 
 impl Capability {
@@ -40,6 +46,7 @@ impl Capability {
     fn of(interface: &str) -> Option<Self> {
         match interface {
             KV => Some(Self::Kv),
+            SECRETS => Some(Self::Secrets),
             name if wasi::is_http(name) => Some(Self::Http),
             _ => None,
         }
@@ -49,6 +56,7 @@ impl Capability {
         match self {
             Self::Kv => !capabilities.kv.scopes.is_empty(),
             Self::Http => !capabilities.http.is_empty(),
+            Self::Secrets => !capabilities.secrets.is_empty(),
         }
     }
 
@@ -56,6 +64,7 @@ impl Capability {
         match self {
             Self::Kv => "kv",
             Self::Http => "http",
+            Self::Secrets => "secrets",
         }
     }
 
@@ -63,7 +72,10 @@ impl Capability {
         match self {
             Self::Kv => format!("grant it with `kv = true` in [plugins.{plugin}.grants]"),
             Self::Http => format!(
-                "grant it with `[[plugins.{plugin}.grants.http]]` and `host = \"…\"`, one for each host it may reach"
+                "grant it with a `[[plugins.{plugin}.grants.http]]` table for each `host` that it may reach"
+            ),
+            Self::Secrets => format!(
+                "grant it with a `[[plugins.{plugin}.grants.secrets]]` table for each use of a secret"
             ),
         }
     }
@@ -123,9 +135,7 @@ impl Names {
         }
         let hint = match Capability::of(name) {
             Some(capability) if capability.is_in(grants) => return Ok(()),
-            Some(capability)
-                if self.manifest.as_ref().is_some_and(|it| !capability.is_in(&it.requests)) =>
-            {
+            Some(capability) if self.manifest.as_ref().is_some_and(|it| !capability.is_in(&it.requests)) => {
                 let key = capability.key();
                 format!(
                     "its manifest does not request it: add `{key}` to [requests] in plugin.toml and build it again"

@@ -92,6 +92,7 @@ impl Job {
             grants: Arc::clone(&plugin.grants),
             meter: Arc::clone(&self.meter),
             call: Some(self.identity),
+            values: Arc::clone(&plugin.values),
             connector: Arc::clone(&plugin.shared.connector),
         };
         match instance.ask(&plugin.shared.engine, &plugin.pre, question).await {

@@ -14,17 +14,18 @@ use wasmtime::component::{Component, HasSelf};
 
 use super::bindings::FullPluginPre;
 use super::bindings::exports::holdfast::plugin::tools::Tool;
-use super::bindings::holdfast::plugin::kv;
+use super::bindings::holdfast::plugin::{kv, secrets};
 use super::call::{Answer, CallState, Instance, Question};
 use super::describe::{self, Checks, DescribeError};
 use super::egress;
 use super::grant::Capabilities;
 use super::inspect::{Names, inspect};
 use super::limits::Limits;
-use super::manifest::ManifestError;
+use super::manifest::{Manifest, ManifestError};
 use super::meter::Meter;
 use super::outcome::Ended;
-use super::{Loaded, Plugin, Shared};
+use super::values::Values;
+use super::{Loaded, Plugin, PluginSettings, Shared};
 use crate::clock::Clock;
 use crate::escape::escaped;
 use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part, hex};
@@ -85,16 +86,18 @@ pub(super) async fn load(
     shared: &Arc<Shared>,
     id: &str,
     bytes: Vec<u8>,
-    limits: &Limits,
+    settings: &PluginSettings,
     granted: Option<&Capabilities>,
 ) -> Result<Plugin, LoadError> {
     check_name_part(id)?;
+    let limits = &settings.limits;
     check_size(id, bytes.len() as u64, limits)?;
     let size = bytes.len() as u64;
     let compiled = compile(shared, id, bytes, granted.cloned()).await?;
     let pre = link(shared, &compiled.component, &compiled.grants)?;
     let tools = describe_twice(shared, id, &pre, limits).await?;
     let (specs, checks) = check_tools(shared, id, tools).await?;
+    let values = values(id, settings, compiled.names.manifest.as_ref());
     let limits = limits.clone();
     Ok(Plugin(Arc::new(Loaded {
         id: Arc::from(id),
@@ -107,9 +110,27 @@ pub(super) async fn load(
         grants: Arc::new(compiled.grants),
         running: Semaphore::new(usize::try_from(limits.concurrent_calls.max(1)).unwrap_or(1)),
         limits: Arc::new(limits),
+        values: Arc::new(values),
         pre,
         shared: Arc::clone(shared),
     })))
+}
+
+/// A plugin with a manifest gets the settings that it asks for there.
+fn values(id: &str, settings: &PluginSettings, manifest: Option<&Manifest>) -> Values {
+    let mut config = settings.config.clone();
+    config.retain(|name, _| {
+        let known = manifest.is_none_or(|manifest| manifest.config.contains_key(name));
+        if !known {
+            tracing::warn!(
+                plugin.id = id,
+                setting = name,
+                "the plugin's manifest has no such setting in [config]"
+            );
+        }
+        known
+    });
+    Values::new(config, settings.secrets.clone())
 }
 
 /// Also asked before a file is read at all.
@@ -171,6 +192,9 @@ fn link(
     if !grants.kv.scopes.is_empty() {
         kv::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
     }
+    if !grants.secrets.is_empty() {
+        secrets::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
+    }
     if !grants.http.is_empty() {
         egress::add_to_linker(&mut linker).map_err(refused)?;
     }
@@ -220,6 +244,7 @@ async fn describe(
         grants: Arc::default(),
         meter: Arc::clone(&meter),
         call: None,
+        values: Arc::default(),
         connector: Arc::clone(&shared.connector),
     };
     let (engine, pre) = (shared.engine.clone(), pre.clone());

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
@@ -19,12 +19,15 @@ use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::decision::Destination;
-use super::header;
+use super::header::{self, Reserved};
 use super::network::{ConnectError, Connector};
 use super::wire::{Patience, Wire};
 use crate::plugin::destination::Scheme;
+use crate::plugin::grant::SecretName;
+use crate::plugin::leak::{Forms, Held};
 use crate::plugin::limits::Limits;
 use crate::plugin::meter::{Denial, Meter};
+use crate::plugin::values::Values;
 use crate::tool::Limit;
 
 /// Most headers of one response.
@@ -40,6 +43,8 @@ pub(super) struct Exchange {
     pub(super) connector: Arc<Connector>,
     pub(super) limits: Arc<Limits>,
     pub(super) meter: Arc<Meter>,
+    pub(super) values: Arc<Values>,
+    pub(super) reserved: Reserved,
     pub(super) destination: Destination,
     pub(super) options: RequestOptions,
 }
@@ -123,6 +128,7 @@ impl Exchange {
         }));
         let patience = self.options.first_byte_timeout;
         let (limits, meter) = (Arc::clone(&self.limits), Arc::clone(&self.meter));
+        let (reserved, guard) = (self.reserved.clone(), self.guard());
         let request = self.request(message)?;
         meter.http_request_sent();
         let answer = async { sender.send_request(request).await.map_err(|error| failed(&error, &meter)) };
@@ -132,7 +138,11 @@ impl Exchange {
             }
             None => answer.await?,
         };
-        Ok((received(response, &limits, meter)?, driver))
+        Ok((received(response, &limits, &reserved, meter, guard)?, driver))
+    }
+
+    fn guard(&self) -> Guard {
+        Guard { values: Arc::clone(&self.values), server: self.destination.authority() }
     }
 
     fn request(self, message: Message) -> Result<Request<RequestBody>, Error> {
@@ -158,7 +168,9 @@ impl Exchange {
 fn received(
     response: Response<Incoming>,
     limits: &Limits,
+    reserved: &Reserved,
     meter: Arc<Meter>,
+    guard: Guard,
 ) -> Result<Response<WasiBody>, Error> {
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -173,8 +185,9 @@ fn received(
         meter.reached(Limit::HttpHeaders);
         return Err(Error::HttpResponseHeaderSectionSize(None));
     }
-    head.headers = header::for_guest(head.headers);
-    Ok(Response::from_parts(head, ReplyBody { body, meter }.boxed_unsync()))
+    guard.check_head(&head.headers, &meter)?;
+    head.headers = reserved.for_guest(head.headers);
+    Ok(Response::from_parts(head, ReplyBody { body, meter, guard, held: Held::default() }.boxed_unsync()))
 }
 
 /// Why there is no response, or no more of it. Nothing of the peer's or the machine's words is passed on.
@@ -235,6 +248,50 @@ impl Body for RequestBody {
 struct ReplyBody {
     body: Incoming,
     meter: Arc<Meter>,
+    guard: Guard,
+    held: Held,
+}
+
+/// Keeps the plugin's secrets out of what it is answered.
+struct Guard {
+    values: Arc<Values>,
+    /// For the operator's log.
+    server: String,
+}
+
+impl Guard {
+    fn forms(&self) -> Option<&Forms> {
+        self.values.forms.as_ref()
+    }
+
+    fn check_head(&self, headers: &HeaderMap, meter: &Meter) -> Result<(), Error> {
+        let Some(forms) = self.forms() else { return Ok(()) };
+        let parts = headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+        if let Some(name) = parts.into_iter().find_map(|part| forms.find(part)) {
+            return Err(self.leaked(name, meter));
+        }
+        let coded = |coding: &HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
+        if headers.get_all(CONTENT_ENCODING).iter().any(coded) {
+            let server = &self.server;
+            meter.denied(Denial {
+                capability: "secrets",
+                what: format!("a compressed response of {server}: it could not be searched for secrets"),
+                setting: None,
+            });
+            return Err(Error::HttpResponseContentCoding(None));
+        }
+        Ok(())
+    }
+
+    fn leaked(&self, name: &SecretName, meter: &Meter) -> Error {
+        let server = &self.server;
+        meter.denied(Denial {
+            capability: "secrets",
+            what: format!("a response of {server} with the secret `{name}` in it; it was cut off there"),
+            setting: None,
+        });
+        Error::HttpResponseIncomplete
+    }
 }
 
 impl Body for ReplyBody {
@@ -247,19 +304,30 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         loop {
             return Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                None => None,
+                None => self.held.take().map(|rest| Ok(Frame::data(rest.into()))),
                 Some(Err(error)) => Some(Err(failed(&error, &self.meter))),
-                Some(Ok(frame)) if frame.is_trailers() => continue,
-                Some(Ok(frame)) => Some(Ok(frame)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => match self.pass(bytes) {
+                        Ok(bytes) if bytes.is_empty() => continue,
+                        passed => Some(passed.map(Frame::data)),
+                    },
+                    // Trailers.
+                    Err(_) => continue,
+                },
             });
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && self.held.is_empty()
     }
+}
 
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl ReplyBody {
+    /// What of these bytes, and of those before, may go on to the guest.
+    fn pass(&mut self, bytes: Bytes) -> Result<Bytes, Error> {
+        let Self { guard, held, meter, .. } = self;
+        let Some(forms) = guard.forms() else { return Ok(bytes) };
+        held.pass(forms, &bytes).map(Bytes::from).map_err(|name| guard.leaked(name, meter))
     }
 }
