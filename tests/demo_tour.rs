@@ -8,7 +8,8 @@ use crate::support::{Script, TestHost, say};
 async fn host() -> TestHost {
     let ours: Vec<&str> =
         holdfast::config::SAMPLE.lines().filter(|line| !line.starts_with("plugin_dir")).collect();
-    TestHost::start(&["calculator", "clock", "notes"], &ours.join("\n"), Script::new([say("unused")])).await
+    TestHost::start(&["calculator", "clock", "http", "notes"], &ours.join("\n"), Script::new([say("unused")]))
+        .await
 }
 
 async fn ask(host: &TestHost, agent: &str, message: &str) -> Value {

@@ -34,6 +34,7 @@ mod egress_rebinding;
 mod events_replay;
 mod followups_and_reasoning;
 mod history_window;
+mod http_plugin;
 mod idempotency;
 mod keys_and_roles;
 mod kill_points;

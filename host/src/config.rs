@@ -117,7 +117,10 @@ impl Config {
         }
         args.database.get_or_insert_with(|| format!("sqlite://{DEV_FOLDER}/dev.db"));
         args.plugins.get_or_insert_with(|| PathBuf::from("plugins/dist"));
-        let mut config = Self::from_text(SAMPLE, Path::new("examples/quickstart/holdfast.toml"), &args)?;
+        // The sample lets an agent fetch from this server itself, wherever it listens.
+        let port = args.listen.unwrap_or(DEFAULT_LISTEN).port();
+        let sample = SAMPLE.replace("port = 8080", &format!("port = {port}"));
+        let mut config = Self::from_text(&sample, Path::new("examples/quickstart/holdfast.toml"), &args)?;
         config.compile_cache = Some(Path::new(DEV_FOLDER).join("cache"));
         Ok(config)
     }
