@@ -62,10 +62,11 @@ pub enum Action {
     ApprovalDecided,
     KeyCreated,
     KeyRevoked,
+    WebhookRedelivered,
 }
 
 impl Action {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::AgentCreated,
         Self::AgentUpdated,
         Self::AgentDeleted,
@@ -74,6 +75,7 @@ impl Action {
         Self::ApprovalDecided,
         Self::KeyCreated,
         Self::KeyRevoked,
+        Self::WebhookRedelivered,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -86,6 +88,7 @@ impl Action {
             Self::ApprovalDecided => "approval.decided",
             Self::KeyCreated => "key.created",
             Self::KeyRevoked => "key.revoked",
+            Self::WebhookRedelivered => "webhook.redelivered",
         }
     }
 }
@@ -96,10 +99,11 @@ pub enum ObjectType {
     Run,
     Approval,
     Key,
+    Webhook,
 }
 
 impl ObjectType {
-    const ALL: [Self; 4] = [Self::Agent, Self::Run, Self::Approval, Self::Key];
+    const ALL: [Self; 5] = [Self::Agent, Self::Run, Self::Approval, Self::Key, Self::Webhook];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -107,6 +111,7 @@ impl ObjectType {
             Self::Run => "run",
             Self::Approval => "approval",
             Self::Key => "key",
+            Self::Webhook => "webhook",
         }
     }
 }

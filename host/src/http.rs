@@ -11,6 +11,7 @@ mod approvals;
 mod audit;
 mod background;
 mod catalog;
+mod decision_request;
 mod extract;
 mod health;
 mod media;
@@ -18,6 +19,7 @@ mod page;
 mod problem;
 mod rate_limit;
 mod run_list;
+mod run_request;
 mod run_response;
 mod runs;
 mod sessions;
@@ -134,6 +136,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(admin_agents::restore))
         .routes(routes!(audit::list))
         .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::redeliver))
         .routes(routes!(agents::list))
         .routes(routes!(agents::get))
         .routes(routes!(catalog::tools))

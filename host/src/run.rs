@@ -1,20 +1,25 @@
 //! The state machine of a run: folded from its events, it says what to do next.
 //!
-//! Pure: no IO, no clock, no async. The `runner` asks [`Run::step`], does what it says, and tells the run
-//! what came of it through the methods of `run/transitions.rs`; each checks that the transition is legal and
-//! records an event, which `run/fold.rs` applies. The store writes what is [unsaved](Run::unsaved). Loading a run is replaying its events.
+//! Pure: no IO, no clock, no async. The `runner` asks [`Run::step`] (`run/next.rs`), does what it says, and
+//! tells the run what came of it through the methods of `run/transitions.rs`; each checks that the transition
+//! is legal and records an event, which `run/fold.rs` applies. The store writes what is
+//! [unsaved](Run::unsaved). Loading a run is replaying its events.
 
+mod conversation;
 mod fold;
+mod next;
 #[cfg(test)]
 mod tests;
 mod transitions;
 
+pub use self::conversation::{CallRecord, CallState, Doubt, Turn};
+pub use self::next::{DueCall, Standing, Step};
 use crate::budget::{Reached, Spent};
 use crate::clock::Timestamp;
 use crate::event::{Failure, FailureKind, NewRun, Recorded, RunEvent};
 use crate::id::{ApprovalId, CallId, UserId};
-use crate::session::{Message, PastTurn, Reply, Tokens};
-use crate::tool::{Decided, Decision, Fingerprint, PendingApproval, ToolCall, ToolOutcome};
+use crate::session::Tokens;
+use crate::tool::{Decided, Decision, PendingApproval};
 
 /// How often a model may repair an answer that does not fit the schema asked for.
 pub const REPAIRS: usize = 2;
@@ -92,76 +97,6 @@ impl RunStatus {
     }
 }
 
-/// One reply of the model and what became of the calls in it.
-#[derive(Clone, Debug)]
-pub struct Turn {
-    pub reply: Reply,
-    pub calls: Vec<CallRecord>,
-    /// What the model was told about an answer that does not fit the schema asked for.
-    pub refused: Option<String>,
-}
-
-#[derive(Clone, Debug)]
-pub struct CallRecord {
-    /// With the arguments as they are or will be executed: an edit replaces the model's.
-    pub call: ToolCall,
-    pub state: CallState,
-}
-
-#[derive(Clone, Debug)]
-pub enum CallState {
-    Requested,
-    /// Waits for a human; `in_doubt` where it had started before.
-    Pending {
-        in_doubt: Option<Doubt>,
-    },
-    Approved {
-        fingerprint: Fingerprint,
-    },
-    Started {
-        attempt: u32,
-        approved: Option<Fingerprint>,
-    },
-    /// It was under way when its process ended.
-    InDoubt(Doubt),
-    /// A human said to run it again.
-    Again(Doubt),
-    Finished {
-        outcome: Box<ToolOutcome>,
-        duration_ms: u64,
-    },
-}
-
-/// A call that started and never reported.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Doubt {
-    pub attempt: u32,
-    /// What a human approved; none = it had needed no approval.
-    pub approved: Option<Fingerprint>,
-}
-
-impl CallRecord {
-    /// Whatever a human had to say about it has been said.
-    pub fn is_decided(&self) -> bool {
-        match self.state {
-            CallState::Requested | CallState::Pending { .. } => false,
-            CallState::Approved { .. }
-            | CallState::Started { .. }
-            | CallState::InDoubt(_)
-            | CallState::Again(_)
-            | CallState::Finished { .. } => true,
-        }
-    }
-
-    pub fn has_failed(&self) -> bool {
-        matches!(&self.state, CallState::Finished { outcome, .. } if outcome.is_error())
-    }
-
-    fn is_under_way(&self) -> bool {
-        matches!(self.state, CallState::Started { .. })
-    }
-}
-
 /// When things happened.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
@@ -172,39 +107,6 @@ pub struct Times {
     pub completed: Option<Timestamp>,
     /// Milliseconds at work; waiting for humans and being down do not count.
     pub active_ms: u64,
-}
-
-/// What to do next.
-#[derive(Clone, Debug)]
-pub enum Step {
-    CallModel,
-    /// Some of the calls of this turn, in the model's order.
-    CallTools(Vec<DueCall>),
-    /// Does the answer fit the schema asked for?
-    CheckAnswer,
-    SuggestFollowups,
-    /// A worker has to take it, humans have to decide first, or calls are under way.
-    Wait,
-    Done,
-}
-
-/// A call that is due, with what the runner must know to run it.
-#[derive(Clone, Debug)]
-pub struct DueCall {
-    pub call: ToolCall,
-    pub standing: Standing,
-}
-
-#[derive(Clone, Debug)]
-pub enum Standing {
-    /// Policy has not been asked yet.
-    Requested,
-    /// A human approved exactly this.
-    Approved(Fingerprint),
-    /// It started and never reported.
-    InDoubt(Doubt),
-    /// The same, and a human said to run it again.
-    Again(Doubt),
 }
 
 /// A transition that the run's state does not allow.
@@ -371,70 +273,6 @@ impl Run {
         self.decided.get(self.decided_before..).unwrap_or_default()
     }
 
-    /// The conversation to send: earlier turns of the session, then this run's.
-    pub fn messages(&self, history: &[PastTurn]) -> Vec<Message> {
-        let mut messages = Vec::new();
-        for past in history {
-            messages.push(Message::User { text: past.input.clone(), media: Vec::new() });
-            let reply = Reply { content: past.output.clone(), ..Reply::default() };
-            messages.push(Message::Assistant(Box::new(reply)));
-        }
-        messages.push(Message::User { text: self.new.input.clone(), media: self.new.media.clone() });
-        for turn in &self.turns {
-            let mut reply = turn.reply.clone();
-            // The model must see its call as it was executed, or the result makes no sense to it.
-            reply.tool_calls = turn.calls.iter().map(|record| record.call.clone()).collect();
-            messages.push(Message::Assistant(Box::new(reply)));
-            for CallRecord { call, state } in &turn.calls {
-                if let CallState::Finished { outcome, .. } = state {
-                    messages.push(Message::Tool {
-                        call: call.id.clone(),
-                        name: call.name.clone(),
-                        text: outcome.text.clone(),
-                        failed: outcome.is_error(),
-                    });
-                }
-            }
-            if let Some(feedback) = &turn.refused {
-                messages.push(Message::User { text: feedback.clone(), media: Vec::new() });
-            }
-        }
-        messages
-    }
-
-    // What to do next.
-
-    pub fn step(&self) -> Step {
-        match &self.status {
-            RunStatus::Queued | RunStatus::Paused { .. } => Step::Wait,
-            RunStatus::Completed { .. } | RunStatus::Failed { .. } | RunStatus::Cancelled { .. } => {
-                Step::Done
-            }
-            RunStatus::Running => match self.turns.last() {
-                None => Step::CallModel,
-                Some(turn) if turn.refused.is_some() => Step::CallModel,
-                Some(_) if self.awaits_check() => Step::CheckAnswer,
-                Some(turn) if turn.calls.is_empty() => Step::SuggestFollowups,
-                Some(turn) if turn.calls.iter().any(CallRecord::is_under_way) => Step::Wait,
-                Some(turn) => {
-                    let due: Vec<DueCall> = turn.calls.iter().filter_map(due).collect();
-                    if due.is_empty() { Step::CallModel } else { Step::CallTools(due) }
-                }
-            },
-        }
-    }
-
-    /// The last reply is an answer of which nobody has said yet whether it fits.
-    fn awaits_check(&self) -> bool {
-        self.wants_structure()
-            && self.answer.is_none()
-            && self.turns.last().is_some_and(|turn| turn.calls.is_empty() && turn.refused.is_none())
-    }
-
-    fn wants_structure(&self) -> bool {
-        self.new.agent.options.response_schema.is_some()
-    }
-
     // Saving.
 
     /// Events that the store has not written yet, oldest first.
@@ -446,17 +284,6 @@ impl Run {
     pub fn saved(&mut self) {
         self.unsaved.clear();
     }
-}
-
-fn due(record: &CallRecord) -> Option<DueCall> {
-    let standing = match &record.state {
-        CallState::Requested => Standing::Requested,
-        CallState::Approved { fingerprint } => Standing::Approved(fingerprint.clone()),
-        CallState::InDoubt(doubt) => Standing::InDoubt(doubt.clone()),
-        CallState::Again(doubt) => Standing::Again(doubt.clone()),
-        CallState::Pending { .. } | CallState::Started { .. } | CallState::Finished { .. } => return None,
-    };
-    Some(DueCall { call: record.call.clone(), standing })
 }
 
 impl From<Reached> for Failure {

@@ -21,7 +21,7 @@ use crate::plugin::{PluginHost, PluginSettings};
 use crate::registry::ToolRegistry;
 use crate::runner::{Parts, Runner};
 use crate::store::{self, Store};
-use crate::webhook::{Dispatcher, Webhook};
+use crate::webhook::{Dispatcher, Endpoint, Webhooks};
 
 /// How often `holdfast dev` looks for rebuilt plugins.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
@@ -29,8 +29,7 @@ const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// A server that is ready to serve.
 pub struct Server {
     app: App,
-    webhooks: Vec<Webhook>,
-    approval_warning: Duration,
+    webhooks: Webhooks,
     shutdown_grace: Duration,
 }
 
@@ -48,7 +47,7 @@ impl Server {
             .await
             .context("cannot open the database")?;
         refuse_open_door(config, store.as_ref()).await?;
-        store.subscribe(config.webhooks.iter().map(|webhook| webhook.subscription.clone()).collect());
+        store.subscribe(config.webhooks.endpoints.iter().map(Endpoint::subscription).collect());
         for agent in &config.agents {
             models.check(&agent.model).with_context(|| format!("agent `{}`", agent.id))?;
         }
@@ -89,12 +88,7 @@ impl Server {
             admin_token_hash: config.admin_token.as_deref().map(Token::hash),
             limits: config.http,
         };
-        Ok(Self {
-            app,
-            webhooks: config.webhooks.clone(),
-            approval_warning: config.approval_warning,
-            shutdown_grace: config.shutdown_grace,
-        })
+        Ok(Self { app, webhooks: config.webhooks.clone(), shutdown_grace: config.shutdown_grace })
     }
 
     /// Serves until `shutdown` resolves, then lets what runs come to rest.
@@ -103,7 +97,7 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { app, webhooks, approval_warning, shutdown_grace } = self;
+        let Self { app, webhooks, shutdown_grace } = self;
         let runner = app.runner.clone();
         let store = app.store.clone();
         let under_way = runner.recover().await.context("cannot take up the runs of the last start")?;
@@ -115,7 +109,7 @@ impl Server {
             let runner = runner.clone();
             async move { runner.expire_forever().await }
         });
-        let dispatcher = Dispatcher::start(&webhooks, approval_warning, &store, &app.clock)?;
+        let dispatcher = Dispatcher::start(&webhooks, &store, &app.clock)?;
         let (stop_accepting, stopped) = tokio::sync::oneshot::channel::<()>();
         let service = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
             // An error means that the sender is gone: stop, too.

@@ -9,6 +9,7 @@ use holdfast::id::Ids;
 use holdfast::model::{Model, Models};
 use holdfast::plugin::Network;
 use holdfast::server::Server;
+use holdfast::webhook::Endpoint;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -44,6 +45,7 @@ pub(crate) struct TestHost {
     /// None = the machine's.
     network: Option<Network>,
     model: Arc<dyn Model>,
+    webhooks: Vec<Endpoint>,
     ids: Ids,
     client: reqwest::Client,
     running: Option<(oneshot::Sender<()>, JoinHandle<anyhow::Result<()>>)>,
@@ -72,20 +74,28 @@ impl TestHost {
         network: Network,
     ) -> Self {
         let files: Vec<PathBuf> = plugins.iter().map(|id| guest(id)).collect();
-        Self::with_all(&files, config, model, Some(network)).await
+        let mut host = Self::closed(&files, config, model);
+        host.network = Some(network);
+        host.open().await;
+        host
+    }
+
+    /// With the probe, one agent, and webhooks, whose secrets no file may hold.
+    pub(crate) async fn with_webhooks(model: Arc<dyn Model>, webhooks: Vec<Endpoint>) -> Self {
+        let mut host = Self::closed(&[guest("probe")], ONE_AGENT, model);
+        host.webhooks = webhooks;
+        host.open().await;
+        host
     }
 
     /// The same, with components that the test brings along.
     pub(crate) async fn with_files(plugins: &[PathBuf], config: &str, model: Arc<dyn Model>) -> Self {
-        Self::with_all(plugins, config, model, None).await
+        let mut host = Self::closed(plugins, config, model);
+        host.open().await;
+        host
     }
 
-    async fn with_all(
-        plugins: &[PathBuf],
-        config: &str,
-        model: Arc<dyn Model>,
-        network: Option<Network>,
-    ) -> Self {
+    fn closed(plugins: &[PathBuf], config: &str, model: Arc<dyn Model>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("plugins")).expect("a folder for plugins");
         for file in plugins {
@@ -93,19 +103,18 @@ impl TestHost {
             std::fs::copy(file, folder.path().join("plugins").join(name)).expect("the component can be read");
         }
         let clock = Clock::manual();
-        let mut host = Self {
+        Self {
             url: String::new(),
             ids: Ids::seeded(clock.clone()),
             clock,
             folder,
             config: config.to_owned(),
-            network,
+            network: None,
             model,
+            webhooks: Vec::new(),
             client: reqwest::Client::new(),
             running: None,
-        };
-        host.open().await;
-        host
+        }
     }
 
     /// The usual: the probe, one agent, a scripted model.
@@ -143,6 +152,7 @@ impl TestHost {
         if let Some(network) = &self.network {
             config.network = network.clone();
         }
+        config.webhooks.endpoints.extend(self.webhooks.iter().cloned());
         config.compile_cache = Some(super::guests::root().join("target/test-guests/cache"));
         let models =
             Models::new(config.providers.clone()).expect("providers").with("script", self.model.clone());

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::say;
-use crate::config::{Config, ServerArgs};
+use crate::config::{Config, ServerArgs, cargo_home};
 use crate::plugin::{Plugin, PluginHost};
 use crate::registry::ToolRegistry;
 use crate::toolchain::{GuestBuild, GuestToolchain};
@@ -73,6 +73,7 @@ pub(super) fn build(source: &Path, out: &Path, toolchain: &ToolchainArgs) -> any
         work: toolchain.work.clone(),
         toolchain: toolchain.toolchain,
         cargo: PathBuf::from("cargo"),
+        cargo_home: cargo_home(),
     };
     let progress = &mut |line: &str| {
         use std::io::Write as _;
@@ -87,7 +88,7 @@ pub(super) fn build(source: &Path, out: &Path, toolchain: &ToolchainArgs) -> any
 }
 
 async fn inspect(args: InspectArgs) -> anyhow::Result<()> {
-    let config = Config::load(&args.server)?;
+    let config = Config::load_offline(&args.server)?;
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let id = args.file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let settings = config.plugins.get(id).cloned().unwrap_or_default();
@@ -96,7 +97,7 @@ async fn inspect(args: InspectArgs) -> anyhow::Result<()> {
 }
 
 async fn list(args: &ServerArgs) -> anyhow::Result<()> {
-    let config = Config::load_dev(args)?;
+    let config = Config::load_dev_offline(args)?;
     let registry =
         ToolRegistry::load_dir(&PluginHost::for_inspection()?, &config.plugin_dir, &config.plugins).await?;
     for plugin in registry.plugins() {

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::limits::{self, BudgetsTable, PriceTable, RateLimitTable};
 use super::plugins::PluginTable;
-use super::webhooks::WebhookTable;
+use super::webhooks::{WebhookTable, WebhooksTable};
 use crate::agent::{Agent, AgentParts, ApprovalTerms, BudgetParts, ModelName, ToolPattern};
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, MediaLimits, RateLimit};
@@ -33,8 +33,7 @@ pub(super) struct File {
     pub(super) ca_file: Option<PathBuf>,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) budgets: Budgets,
-    pub(super) webhooks: Vec<WebhookTable>,
-    pub(super) approval_warning_ms: u64,
+    pub(super) webhooks: WebhooksTable,
 }
 
 #[derive(Deserialize)]
@@ -183,8 +182,10 @@ impl File {
             ca_file: table.egress.ca_file,
             rate_limit: table.rate_limit.map(RateLimit::from),
             budgets: limits::budgets(table.prices, table.budgets)?,
-            webhooks: table.webhooks,
-            approval_warning_ms: table.approval_warning_ms,
+            webhooks: WebhooksTable {
+                endpoints: table.webhooks,
+                approval_warning_ms: table.approval_warning_ms,
+            },
         })
     }
 }

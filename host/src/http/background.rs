@@ -10,8 +10,8 @@ use super::App;
 use super::admission::{AdmissionParams, AdmissionQuery};
 use super::extract::{Caller, IdempotencyKey, JsonBody, QueryParams};
 use super::problem::{Problem, ProblemDocument};
+use super::run_request::RunRequest;
 use super::run_response::RunDetails;
-use super::runs::RunRequest;
 use crate::id::{AgentId, RunId};
 use crate::store::Lane;
 

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::agent::{Agent, ModelName, Options};
 use crate::budget::Budget;
-use crate::session::Owner;
-use crate::tool::{EditedArguments, OutcomeKind, Question, ToolName};
+use crate::session::{Message, Owner, PastTurn, Reply};
+use crate::tool::{EditedArguments, Fingerprint, OutcomeKind, Question, ToolCall, ToolName, ToolOutcome};
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(ms)

@@ -1,40 +1,34 @@
-//! [`Store`] over any [`Dialect`]: reads go to a small pool, writes to the [`Writer`].
+//! [`Store`] over any [`Dialect`]: reads go to a small pool, writes to the [`Writer`](super::writer::Writer).
 
-use std::fs::File;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+mod open;
 
-use sqlx::migrate::{Migrate as _, Migrator};
-use sqlx::pool::PoolOptions;
-use sqlx::{ConnectOptions as _, Pool};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use sqlx::Pool;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::dialect::{ConnectOptions, Dialect, Sql};
-use super::kill::KillPoint;
+use super::announcements::{self, Announcement};
+use super::dialect::{Dialect, Sql};
 use super::kv::Put;
 use super::row::{OriginRow, RunChange};
-use super::watch::{Watch, Watchers};
-use super::writer::{self, Reply, Write, Writer};
+use super::watch::{OutboxWatch, Watch, Watchers};
+use super::writer::{Reply, Write};
 use super::{
     AgentWrite, AgentWritten, ApprovalFilter, ApprovalRow, AuditFilter, AuditRow, Caps, Claim, Creation,
-    Deletion, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace, Listed,
-    QueueState, Range, RunFilter, RunSummary, SessionFilter, Store, StoreError, StoredAgent, Terms, agents,
-    approvals, audit, claims, history, keys, kv, lists, outbox, queue, runs, sessions, usage,
+    Deletion, DueWebhook, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace,
+    Listed, QueueState, Range, Redelivery, RunFilter, RunSummary, SessionFilter, Store, StoreError,
+    StoredAgent, Terms, WebhookAttempt, WebhookDelivery, WebhookFilter, WebhookPrune, agents, approvals,
+    audit, claims, deliveries, history, keys, kv, lists, outbox, queue, runs, sessions, usage,
 };
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
 use crate::event::Recorded;
 use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId};
 use crate::key::ApiKey;
+use crate::notice::{ExpiringApproval, Subscription};
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
-use crate::webhook::{Attempt, Delivery, Subscription};
-
-/// Readers at once. More would only queue for the same disk and cores.
-const READERS: u32 = 4;
-
-/// Bytes of the installation's random value.
-const INSTALLATION: usize = 32;
 
 pub(super) struct SqlStore<D: Dialect> {
     readers: Pool<D>,
@@ -44,7 +38,7 @@ pub(super) struct SqlStore<D: Dialect> {
     installation: Vec<u8>,
     access: Access,
     watchers: Watchers,
-    webhooks: OnceLock<Arc<[Subscription]>>,
+    subscriptions: OnceLock<Vec<Subscription>>,
 }
 
 /// What a store may be used for.
@@ -57,44 +51,6 @@ pub(super) enum Access {
 }
 
 impl<D: Dialect> SqlStore<D> {
-    /// Brings the schema up to date where `lock` says that nobody else uses the database.
-    pub(super) async fn open(
-        writer: ConnectOptions<D>,
-        readers: ConnectOptions<D>,
-        access: Access,
-        lock: Option<File>,
-        kill: Option<KillPoint>,
-    ) -> Result<Self, StoreError> {
-        let mut connection = writer.connect().await?;
-        match compare_schema::<D>(&mut connection).await? {
-            Schema::Newer { found, known } => return Err(StoreError::Newer { found, known }),
-            Schema::Same | Schema::Older if lock.is_some() => {
-                // Not `run`: its bounds defeat the compiler's proof that this future is `Send`.
-                let migrated = D::migrator().run_direct(None, &mut connection, false).await;
-                migrated.map_err(StoreError::database)?;
-            }
-            Schema::Same => {}
-            // To migrate under a running server would pull its tables away.
-            Schema::Older => return Err(StoreError::InUse),
-        }
-        let installation = installation(&mut Sql::<D>(&mut connection)).await?;
-        let owned = lock.filter(|_| access == Access::Owner);
-        let (queue, queued) = mpsc::channel(writer::MOST);
-        let watchers = Watchers::default();
-        let task =
-            Writer::<D>::new(writer, connection, queued, owned).telling(watchers.clone()).dying_at(kill);
-        let task = tokio::spawn(task.run());
-        Ok(Self {
-            readers: PoolOptions::new().max_connections(READERS).connect_lazy_with(readers),
-            queue: Mutex::new(Some(queue)),
-            writer: tokio::sync::Mutex::new(Some(task)),
-            installation,
-            access,
-            watchers,
-            webhooks: OnceLock::new(),
-        })
-    }
-
     fn queue(&self) -> std::sync::MutexGuard<'_, Option<mpsc::Sender<Write>>> {
         // What it guards is one assignment: it is whole whatever its holder died of.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -108,8 +64,8 @@ impl<D: Dialect> SqlStore<D> {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    fn webhooks(&self) -> &[Subscription] {
-        self.webhooks.get().map_or(&[], |webhooks| webhooks)
+    fn subscriptions(&self) -> &[Subscription] {
+        self.subscriptions.get().map_or(&[], Vec::as_slice)
     }
 
     fn check_owner(&self) -> Result<(), StoreError> {
@@ -121,7 +77,7 @@ impl<D: Dialect> SqlStore<D> {
 
     async fn save_with(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Claim, StoreError> {
         self.check_owner()?;
-        let change = Box::new(RunChange::of(run, self.webhooks())?);
+        let change = Box::new(RunChange::of(run, self.subscriptions())?);
         let claim = claim.cloned();
         let claim = self.write(|reply| Write::Save(change, claim, reply)).await?;
         if claim == Claim::New {
@@ -135,7 +91,7 @@ impl<D: Dialect> SqlStore<D> {
 impl<D: Dialect> Store for SqlStore<D> {
     async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError> {
         self.check_owner()?;
-        let change = Box::new(RunChange::of(run, self.webhooks())?);
+        let change = Box::new(RunChange::of(run, self.subscriptions())?);
         let origin = Box::new(OriginRow::of(run));
         let terms = Box::new(terms.clone());
         let creation = self.write(|reply| Write::Create(origin, change, terms, reply)).await?;
@@ -279,39 +235,72 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     // -- Webhooks --
 
-    fn subscribe(&self, webhooks: Vec<Subscription>) {
+    fn subscribe(&self, subscriptions: Vec<Subscription>) {
         // Whoever comes second changes nothing.
-        let _ = self.webhooks.set(webhooks.into());
+        let _ = self.subscriptions.set(subscriptions);
     }
 
-    async fn due_deliveries(
+    fn watch_outbox(&self) -> OutboxWatch {
+        self.watchers.watch_outbox()
+    }
+
+    async fn due_webhooks(
         &self,
         endpoint: &str,
         now: Timestamp,
         limit: u32,
-    ) -> Result<Vec<Delivery>, StoreError> {
+    ) -> Result<Vec<DueWebhook>, StoreError> {
         outbox::due(&mut Sql::<D>(&mut *self.readers.acquire().await?), endpoint, now, limit).await
     }
 
-    async fn settle_delivery(&self, id: &str, attempt: Attempt) -> Result<(), StoreError> {
+    async fn webhook_attempted(&self, attempt: WebhookAttempt) -> Result<(), StoreError> {
         self.check_owner()?;
-        let id = id.to_owned();
-        self.write(|reply| Write::SettleDelivery(id, attempt, reply)).await
+        self.write(|reply| Write::WebhookAttempted(Box::new(attempt), reply)).await
     }
 
-    async fn warn_of_expiry(&self, now: Timestamp, until: Timestamp) -> Result<u64, StoreError> {
-        self.check_owner()?;
-        let Some(webhooks) = self.webhooks.get().cloned() else { return Ok(0) };
-        self.write(|reply| Write::WarnOfExpiry(now, until, webhooks, reply)).await
+    async fn expiring(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ExpiringApproval>, StoreError> {
+        announcements::expiring(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, until, limit).await
     }
 
-    async fn prune_deliveries(&self, before: Timestamp) -> Result<u64, StoreError> {
+    async fn announce_expiring(
+        &self,
+        approvals: &[ExpiringApproval],
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         self.check_owner()?;
-        self.write(|reply| Write::PruneDeliveries(before, reply)).await
+        if approvals.is_empty() {
+            return Ok(0);
+        }
+        let of = |approval| Announcement::of(approval, now, self.subscriptions());
+        let announcements = approvals.iter().map(of).collect();
+        self.write(|reply| Write::Announce(announcements, reply)).await
     }
 
-    async fn deliveries(&self, org: Option<&OrgId>, range: Range) -> Result<Listed<Delivery>, StoreError> {
-        outbox::list(&mut Sql::<D>(&mut *self.readers.acquire().await?), org, range).await
+    async fn webhook_deliveries(
+        &self,
+        filter: &WebhookFilter,
+        range: Range,
+    ) -> Result<Listed<WebhookDelivery>, StoreError> {
+        deliveries::list(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
+    }
+
+    async fn redeliver_webhook(&self, redelivery: Redelivery) -> Result<Vec<String>, StoreError> {
+        self.check_owner()?;
+        self.write(|reply| Write::Redeliver(Box::new(redelivery), reply)).await
+    }
+
+    async fn prune_webhooks(&self, prune: WebhookPrune) -> Result<u64, StoreError> {
+        self.check_owner()?;
+        // Mostly there is nothing, and to look costs no write.
+        if !outbox::has_old(&mut Sql::<D>(&mut *self.readers.acquire().await?), &prune).await? {
+            return Ok(0);
+        }
+        self.write(|reply| Write::PruneWebhooks(Box::new(prune), reply)).await
     }
 
     async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError> {
@@ -398,50 +387,6 @@ impl<D: Dialect> Store for SqlStore<D> {
         if let Some(writer) = self.writer.lock().await.take() {
             let _ = writer.await;
         }
-    }
-}
-
-/// The database's schema against the one this program knows.
-enum Schema {
-    Older,
-    Same,
-    Newer { found: i64, known: i64 },
-}
-
-/// Only reads.
-async fn compare_schema<D: Dialect>(connection: &mut D::Connection) -> Result<Schema, StoreError> {
-    let migrator: &Migrator = D::migrator();
-    let known = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let there = Sql::<D>(&mut *connection).row(D::HAS_MIGRATIONS, &[]).await?;
-    if there.map(|row| row.int(0)).transpose()?.unwrap_or(0) == 0 {
-        return Ok(Schema::Older);
-    }
-    let applied =
-        connection.list_applied_migrations(&migrator.table_name).await.map_err(StoreError::database)?;
-    let found = applied.iter().map(|migration| migration.version).max().unwrap_or(0);
-    Ok(match found.cmp(&known) {
-        std::cmp::Ordering::Less => Schema::Older,
-        std::cmp::Ordering::Equal => Schema::Same,
-        std::cmp::Ordering::Greater => Schema::Newer { found, known },
-    })
-}
-
-/// Makes the installation's random value where there is none.
-async fn installation<D: Dialect>(sql: &mut Sql<'_, D>) -> Result<Vec<u8>, StoreError> {
-    let find = "select value from meta where name = 'installation'";
-    if let Some(row) = sql.row(find, &[]).await? {
-        return row.blob(0);
-    }
-    let mut random = [0_u8; INSTALLATION];
-    getrandom::fill(&mut random).map_err(StoreError::database)?;
-    sql.execute(
-        "insert into meta (name, value) values ('installation', $1) on conflict (name) do nothing",
-        &[random.as_slice().into()],
-    )
-    .await?;
-    match sql.row(find, &[]).await? {
-        Some(row) => row.blob(0),
-        None => Err(StoreError::Damaged("the installation's random value is missing".to_owned())),
     }
 }
 

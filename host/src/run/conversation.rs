@@ -1,0 +1,108 @@
+//! The conversation of a run: what the model said, and what became of each call it asked for.
+
+use super::Run;
+use crate::session::{Message, PastTurn, Reply};
+use crate::tool::{Fingerprint, ToolCall, ToolOutcome};
+
+/// One reply of the model and what became of the calls in it.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    pub reply: Reply,
+    pub calls: Vec<CallRecord>,
+    /// What the model was told about an answer that does not fit the schema asked for.
+    pub refused: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CallRecord {
+    /// With the arguments as they are or will be executed: an edit replaces the model's.
+    pub call: ToolCall,
+    pub state: CallState,
+}
+
+#[derive(Clone, Debug)]
+pub enum CallState {
+    Requested,
+    /// Waits for a human; `in_doubt` where it had started before.
+    Pending {
+        in_doubt: Option<Doubt>,
+    },
+    Approved {
+        fingerprint: Fingerprint,
+    },
+    Started {
+        attempt: u32,
+        approved: Option<Fingerprint>,
+    },
+    /// It was under way when its process ended.
+    InDoubt(Doubt),
+    /// A human said to run it again.
+    Again(Doubt),
+    Finished {
+        outcome: Box<ToolOutcome>,
+        duration_ms: u64,
+    },
+}
+
+/// A call that started and never reported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Doubt {
+    pub attempt: u32,
+    /// What a human approved; none = it had needed no approval.
+    pub approved: Option<Fingerprint>,
+}
+
+impl CallRecord {
+    /// Whatever a human had to say about it has been said.
+    pub fn is_decided(&self) -> bool {
+        match self.state {
+            CallState::Requested | CallState::Pending { .. } => false,
+            CallState::Approved { .. }
+            | CallState::Started { .. }
+            | CallState::InDoubt(_)
+            | CallState::Again(_)
+            | CallState::Finished { .. } => true,
+        }
+    }
+
+    pub fn has_failed(&self) -> bool {
+        matches!(&self.state, CallState::Finished { outcome, .. } if outcome.is_error())
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        matches!(self.state, CallState::Started { .. })
+    }
+}
+
+impl Run {
+    /// The conversation to send: earlier turns of the session, then this run's.
+    pub fn messages(&self, history: &[PastTurn]) -> Vec<Message> {
+        let mut messages = Vec::new();
+        for past in history {
+            messages.push(Message::User { text: past.input.clone(), media: Vec::new() });
+            let reply = Reply { content: past.output.clone(), ..Reply::default() };
+            messages.push(Message::Assistant(Box::new(reply)));
+        }
+        messages.push(Message::User { text: self.new.input.clone(), media: self.new.media.clone() });
+        for turn in &self.turns {
+            let mut reply = turn.reply.clone();
+            // The model must see its call as it was executed, or the result makes no sense to it.
+            reply.tool_calls = turn.calls.iter().map(|record| record.call.clone()).collect();
+            messages.push(Message::Assistant(Box::new(reply)));
+            for CallRecord { call, state } in &turn.calls {
+                if let CallState::Finished { outcome, .. } = state {
+                    messages.push(Message::Tool {
+                        call: call.id.clone(),
+                        name: call.name.clone(),
+                        text: outcome.text.clone(),
+                        failed: outcome.is_error(),
+                    });
+                }
+            }
+            if let Some(feedback) = &turn.refused {
+                messages.push(Message::User { text: feedback.clone(), media: Vec::new() });
+            }
+        }
+        messages
+    }
+}
