@@ -30,7 +30,7 @@ async fn sender(grants: &str, answer: impl Fn(&str) -> Reply + Send + Sync + 'st
 }
 
 fn has_secret(text: &str) -> bool {
-    let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = holdfast::tool::hex(SECRET.as_bytes());
     [SECRET, &hex, &STANDARD.encode(SECRET)].iter().any(|form| text.contains(form))
 }
 
@@ -72,8 +72,8 @@ async fn a_secret_needs_a_grant_and_a_value() {
 
 /// What a server could make of it.
 fn echoes() -> Vec<String> {
-    let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let hex = holdfast::tool::hex(SECRET.as_bytes());
+    let percent = SECRET.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02x}"));
     vec![
         SECRET.to_owned(),
         STANDARD.encode(SECRET),

@@ -159,7 +159,7 @@ impl Config {
             .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         let plugins = plugins::check(parsed.plugins, &folder, variable)
             .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
-        let network = network(parsed.ca_file.map(beside))?;
+        let network = network(parsed.egress_authorities.map(beside))?;
         Ok(Self {
             listen: args.listen.or(parsed.listen).unwrap_or(DEFAULT_LISTEN),
             database,

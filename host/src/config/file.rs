@@ -30,7 +30,7 @@ pub(super) struct File {
     pub(super) providers: BTreeMap<String, ProviderTable>,
     pub(super) agents: Vec<Agent>,
     pub(super) plugins: BTreeMap<String, PluginTable>,
-    pub(super) ca_file: Option<PathBuf>,
+    pub(super) egress_authorities: Option<PathBuf>,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) budgets: Budgets,
     pub(super) webhooks: WebhooksTable,
@@ -179,7 +179,7 @@ impl File {
             providers: table.providers,
             agents,
             plugins: table.plugins,
-            ca_file: table.egress.ca_file,
+            egress_authorities: table.egress.ca_file,
             rate_limit: table.rate_limit.map(RateLimit::from),
             budgets: limits::budgets(table.prices, table.budgets)?,
             webhooks: WebhooksTable {

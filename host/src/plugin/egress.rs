@@ -5,6 +5,7 @@
 //! `header` keeps both sides' headers apart
 //! from the host's own, and `inject` writes those with secrets. Linked only where `http` is granted.
 
+mod body;
 mod decision;
 mod exchange;
 mod header;

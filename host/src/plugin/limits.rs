@@ -20,7 +20,7 @@ pub struct Limits {
     pub cpu_ms: u64,
     /// Most bytes of one answer: its parts and its structured form together. 1 MiB.
     pub output_bytes: u64,
-    /// Most calls to the host's own interfaces (log, control, kv) during one call. 10 000.
+    /// Most calls to the host's own interfaces (log, control, kv, …) during one call. 10 000.
     pub host_calls: u64,
     /// Most bytes handed over in one host call. 1 MiB.
     pub host_call_bytes: u64,
