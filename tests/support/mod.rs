@@ -2,6 +2,7 @@
 
 pub(crate) mod caller;
 pub(crate) mod document;
+pub(crate) mod egress;
 pub(crate) mod gated;
 pub(crate) mod guests;
 pub(crate) mod host;
@@ -12,6 +13,7 @@ pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod sse;
 pub(crate) mod teller;
+pub(crate) mod web;
 
 pub(crate) use self::caller::Caller;
 pub(crate) use self::host::{Answer, TestHost, until};
