@@ -216,6 +216,11 @@ async fn plugins() {
                   "tableElements": 100000,
                   "resources": 1000,
                   "concurrentCalls": 16,
+                  "httpRequests": 50,
+                  "httpRequestBytes": 1048576,
+                  "httpResponseBytes": 8388608,
+                  "httpHeaderBytes": 32768,
+                  "httpIdleMs": 10000,
                   "kvBytes": 1048576,
                   "kvEntries": 1000,
                   "componentBytes": 67108864

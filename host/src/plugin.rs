@@ -2,8 +2,8 @@
 //!
 //! The only module that names wasmtime. A call never fails outwards: whatever a guest does, and whatever
 //! happens to it, ends as a [`ToolOutcome`] that the model can read. What a guest can reach is in one file
-//! per interface (`log`, `control`, `kv`, `wasi`); what it can use up is in `limits`. A tool that asks a human goes
-//! on in another instance (`suspend`), with what it left here encrypted (`seal`).
+//! per interface (`log`, `control`, `settings`, `kv`, `secrets`, `egress`, `wasi`); what it can use up is in `limits`.
+//! A tool that asks a human goes on in another instance (`suspend`), with what it left here encrypted (`seal`).
 
 mod bindings;
 mod call;
@@ -11,11 +11,13 @@ mod compiler;
 mod control;
 mod describe;
 mod destination;
+mod egress;
 mod engine;
 mod grant;
 mod inspect;
 mod job;
 mod kv;
+mod leak;
 mod limits;
 pub(crate) mod load;
 mod log;
@@ -24,17 +26,20 @@ mod meter;
 mod outcome;
 mod report;
 mod seal;
+mod secrets;
+mod settings;
 mod suspend;
 #[cfg(test)]
 pub(crate) mod tests;
+mod values;
 mod wasi;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -50,6 +55,8 @@ use self::call::CallState;
 use self::compiler::Compiler;
 use self::describe::Checks;
 pub use self::destination::{Audience, HostPattern, Scheme};
+use self::egress::Connector;
+pub use self::egress::Network;
 use self::engine::{GuestThreads, Ticker};
 pub use self::grant::{Capabilities, HeaderWord, HttpRule, KvRule, KvScope, Method, SecretName, SecretRule};
 use self::job::Job;
@@ -58,6 +65,8 @@ pub use self::load::LoadError;
 pub use self::manifest::{Manifest, ManifestError};
 use self::meter::Meter;
 use self::outcome::Ended;
+pub use self::values::SecretValue;
+use self::values::Values;
 use crate::clock::Clock;
 use crate::id::{CallId, RunId, SessionId};
 use crate::session::Owner;
@@ -68,11 +77,14 @@ use crate::tool::{Answered, Returned, ToolName, ToolSpec};
 const MAX_PROBLEMS: usize = 5;
 
 /// What the operator says about one plugin: `[plugins.<id>]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginSettings {
     pub grants: Capabilities,
     pub limits: Limits,
+    /// What the plugin reads with `config.get`.
+    pub config: BTreeMap<String, String>,
+    /// What it never reads.
+    pub secrets: BTreeMap<SecretName, SecretValue>,
 }
 
 /// The sandbox could not be set up.
@@ -82,6 +94,8 @@ pub enum HostError {
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the threads that run plugins cannot be started")]
     Threads(#[source] std::io::Error),
+    #[error("TLS cannot be set up for plugins: check `ca_file` in [egress], and the system's certificates")]
+    Tls(#[source] rustls::Error),
 }
 
 /// Loads plugins. Cheap to clone; plugins keep what they need of it alive.
@@ -98,21 +112,32 @@ struct Shared {
     /// None: plugins are looked at, never called.
     store: Option<Arc<dyn Store>>,
     clock: Clock,
+    connector: Arc<Connector>,
 }
 
 impl PluginHost {
     /// `cache` is a directory for compiled code, made if it is not there. It must be the server's user's
     /// alone (mode 0700), or it is not used.
-    pub fn new(store: Arc<dyn Store>, clock: Clock, cache: Option<&Path>) -> Result<Self, HostError> {
-        Self::start(Some(store), clock, cache)
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        cache: Option<&Path>,
+        network: Network,
+    ) -> Result<Self, HostError> {
+        Self::start(Some(store), clock, cache, network)
     }
 
     /// A host whose plugins can be looked at, but not called: there is nowhere to keep their values.
     pub fn for_inspection() -> Result<Self, HostError> {
-        Self::start(None, Clock::System, None)
+        Self::start(None, Clock::System, None, Network::default())
     }
 
-    fn start(store: Option<Arc<dyn Store>>, clock: Clock, cache: Option<&Path>) -> Result<Self, HostError> {
+    fn start(
+        store: Option<Arc<dyn Store>>,
+        clock: Clock,
+        cache: Option<&Path>,
+        network: Network,
+    ) -> Result<Self, HostError> {
         let engine = engine::engine(cache)?;
         let linker = base_linker(&engine).map_err(|error| HostError::Engine(error.into()))?;
         Ok(Self(Arc::new(Shared {
@@ -123,6 +148,7 @@ impl PluginHost {
             linker,
             store,
             clock,
+            connector: Arc::new(Connector::new(network).map_err(HostError::Tls)?),
         })))
     }
 
@@ -133,12 +159,13 @@ impl PluginHost {
         bytes: Vec<u8>,
         settings: &PluginSettings,
     ) -> Result<Plugin, LoadError> {
-        load::load(&self.0, id, bytes, &settings.limits, Some(&settings.grants)).await
+        load::load(&self.0, id, bytes, settings, Some(&settings.grants)).await
     }
 
     /// The same, as if all that it asks for were granted: to look at it, not to call it.
     pub async fn look(&self, id: &str, bytes: Vec<u8>, limits: &Limits) -> Result<Plugin, LoadError> {
-        load::load(&self.0, id, bytes, limits, None).await
+        let settings = PluginSettings { limits: limits.clone(), ..PluginSettings::default() };
+        load::load(&self.0, id, bytes, &settings, None).await
     }
 
     /// The ticker that interrupts guests is running. If it were not, a guest in a loop would never stop.
@@ -165,11 +192,12 @@ impl PluginHost {
 }
 
 fn base_linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
-    use self::bindings::holdfast::plugin::{control, log, types};
+    use self::bindings::holdfast::plugin::{config, control, log, types};
 
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     types::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
+    config::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     log::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     control::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     Ok(linker)
@@ -191,6 +219,7 @@ struct Loaded {
     /// What it may reach: what it requests, within what was granted.
     grants: Arc<Capabilities>,
     limits: Arc<Limits>,
+    values: Arc<Values>,
     running: Semaphore,
     pre: FullPluginPre<CallState>,
     /// None: it does not export `resumable`, so its tools cannot ask.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use holdfast::clock::Clock;
 use holdfast::id::{CallId, OrgId, RunId, SessionId, UserId};
-use holdfast::plugin::{Invocation, Limits, Plugin, PluginHost, PluginSettings};
+use holdfast::plugin::{Invocation, Limits, Network, Plugin, PluginHost, PluginSettings};
 use holdfast::session::Owner;
-use holdfast::tool::{OutcomeKind, ToolName, ToolOutcome};
+use holdfast::tool::{OutcomeKind, Returned, ToolName, ToolOutcome};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,7 @@ impl Bench {
         let url = format!("sqlite://{}", folder.path().join("test.db").display());
         let store = holdfast::store::open(&url).await.expect("it opens");
         // Without a cache: what compiling costs is part of the table.
-        let host = PluginHost::new(store, Clock::System, None).expect("a host");
+        let host = PluginHost::new(store, Clock::System, None, Network::default()).expect("a host");
         let good = host.load("good", Guest::new().bytes(), &PluginSettings::default()).await;
         Self { host, good: good.expect("it loads"), _folder: folder }
     }
@@ -95,7 +95,7 @@ impl Bench {
 
     async fn outcome(&self, row: &Row) -> String {
         let grants = serde_json::from_value(json!({"kv": row.kv})).expect("grants");
-        let settings = PluginSettings { limits: row.limits.clone(), grants };
+        let settings = PluginSettings { limits: row.limits.clone(), grants, ..PluginSettings::default() };
         let plugin = match self.host.load("evil", row.component.clone(), &settings).await {
             Ok(plugin) => plugin,
             Err(error) => return error.to_string(),
@@ -155,9 +155,14 @@ pub(super) async fn call(plugin: &Plugin, tool: &str, arguments: &Value) -> Tool
         attempt: 1,
         tool: &ToolName::new(plugin.id(), tool).expect("a name"),
         arguments,
+        answered: None,
+        answer_within: Duration::from_mins(1),
         cancelled: CancellationToken::new(),
     };
-    plugin.call(invocation).await
+    match plugin.call(invocation).await {
+        Returned::Outcome(outcome) => outcome,
+        Returned::Suspension(suspension) => panic!("nobody was to be asked: {suspension:?}"),
+    }
 }
 
 fn in_words(kind: &OutcomeKind) -> String {

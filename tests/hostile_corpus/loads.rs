@@ -165,6 +165,7 @@ fn pretending() -> Vec<Row> {
             &format!(r#"(component (import "wasi:cli/environment@0.3.0" (instance)) {empty})"#),
             "wasi:cli/environment@0.3.0",
         ),
+        wat("an interface without its function", &Guest::new().resumable("0.1.0"), UNTYPED),
         wat("WASI of another patch", &Guest::new().importing("wasi:cli/environment@0.2.99"), "loaded"),
         text(
             "WASI that the base has not",

@@ -2,6 +2,7 @@
 
 pub(crate) mod caller;
 pub(crate) mod document;
+pub(crate) mod egress;
 pub(crate) mod gated;
 pub(crate) mod guests;
 pub(crate) mod host;
@@ -16,6 +17,7 @@ pub(crate) mod teller;
 /// The few lines of WAT that are a plugin: the host crate's own tests use the same ones.
 #[path = "../../host/src/plugin/tests/guest.rs"]
 pub(crate) mod wat_guest;
+pub(crate) mod web;
 
 pub(crate) use self::caller::Caller;
 pub(crate) use self::host::{Answer, TestHost, until};

@@ -101,6 +101,8 @@ impl Job {
             grants: Arc::clone(&plugin.grants),
             meter: Arc::clone(&meter),
             call: Some(self.identity),
+            values: Arc::clone(&plugin.values),
+            connector: Arc::clone(&plugin.shared.connector),
         };
         let schema = checks.output.as_ref();
         let answered = |answer| Ended::answered(answer, schema, &plugin.limits, &meter);

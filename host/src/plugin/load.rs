@@ -14,18 +14,20 @@ use wasmtime::component::{Component, HasSelf};
 
 use super::bindings::FullPluginPre;
 use super::bindings::exports::holdfast::plugin::tools::Tool;
-use super::bindings::holdfast::plugin::kv;
+use super::bindings::holdfast::plugin::{kv, secrets};
 use super::bindings::resumable::ResumerPre;
 use super::call::{Answer, CallState, Instance, Question};
 use super::compiler::COMPILE_TIME;
 use super::describe::{self, Checks, DescribeError};
+use super::egress;
 use super::grant::Capabilities;
 use super::inspect::{Names, inspect};
 use super::limits::Limits;
-use super::manifest::ManifestError;
+use super::manifest::{Manifest, ManifestError};
 use super::meter::Meter;
 use super::outcome::Ended;
-use super::{Loaded, Plugin, Shared};
+use super::values::Values;
+use super::{Loaded, Plugin, PluginSettings, Shared};
 use crate::clock::Clock;
 use crate::escape::escaped;
 use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part, hex};
@@ -84,16 +86,18 @@ pub(super) async fn load(
     shared: &Arc<Shared>,
     id: &str,
     bytes: Vec<u8>,
-    limits: &Limits,
+    settings: &PluginSettings,
     granted: Option<&Capabilities>,
 ) -> Result<Plugin, LoadError> {
     check_name_part(id)?;
+    let limits = &settings.limits;
     check_size(id, bytes.len() as u64, limits)?;
     let size = bytes.len() as u64;
     let compiled = compile(shared, id, bytes, granted.cloned()).await?;
     let (pre, resumable) = link(shared, &compiled)?;
     let tools = describe_twice(shared, id, &pre, limits).await?;
     let (specs, checks) = check_tools(shared, id, tools).await?;
+    let values = values(id, settings, compiled.names.manifest.as_ref());
     let limits = limits.clone();
     Ok(Plugin(Arc::new(Loaded {
         id: Arc::from(id),
@@ -106,10 +110,28 @@ pub(super) async fn load(
         grants: Arc::new(compiled.grants),
         running: Semaphore::new(usize::try_from(limits.concurrent_calls.max(1)).unwrap_or(1)),
         limits: Arc::new(limits),
+        values: Arc::new(values),
         pre,
         resumable,
         shared: Arc::clone(shared),
     })))
+}
+
+/// A plugin with a manifest gets the settings that it asks for there.
+fn values(id: &str, settings: &PluginSettings, manifest: Option<&Manifest>) -> Values {
+    let mut config = settings.config.clone();
+    config.retain(|name, _| {
+        let known = manifest.is_none_or(|manifest| manifest.config.contains_key(name));
+        if !known {
+            tracing::warn!(
+                plugin.id = id,
+                setting = name,
+                "the plugin's manifest has no such setting in [config]"
+            );
+        }
+        known
+    });
+    Values::new(config, settings.secrets.clone())
 }
 
 /// Also asked before a file is read at all.
@@ -169,6 +191,12 @@ fn link(
     if !compiled.grants.kv.scopes.is_empty() {
         kv::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
     }
+    if !compiled.grants.secrets.is_empty() {
+        secrets::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
+    }
+    if !compiled.grants.http.is_empty() {
+        egress::add_to_linker(&mut linker).map_err(refused)?;
+    }
     let pre = linker.instantiate_pre(&compiled.component).map_err(refused)?;
     let resumable = compiled.names.resumable().then(|| ResumerPre::new(pre.clone()));
     let resumable = resumable.transpose().map_err(refused)?;
@@ -217,6 +245,8 @@ async fn describe(
         grants: Arc::default(),
         meter: Arc::clone(&meter),
         call: None,
+        values: Arc::default(),
+        connector: Arc::clone(&shared.connector),
     };
     let (engine, pre) = (shared.engine.clone(), pre.clone());
     let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;
