@@ -171,16 +171,21 @@ async fn plugins() {
               {
                 "id": "broken",
                 "digest": null,
+                "version": null,
                 "state": "failed",
                 "error": "this is not a WebAssembly component: it does not begin as WebAssembly files do",
                 "imports": [],
                 "tools": [],
                 "grants": null,
-                "limits": null
+                "limits": null,
+                "calls": 0,
+                "failures": 0,
+                "running": 0
               },
               {
                 "id": "notes",
                 "digest": "sha256:…",
+                "version": "0.1.0",
                 "state": "loaded",
                 "error": null,
                 "imports": [
@@ -224,7 +229,10 @@ async fn plugins() {
                   "kvBytes": 1048576,
                   "kvEntries": 1000,
                   "componentBytes": 67108864
-                }
+                },
+                "calls": 0,
+                "failures": 0,
+                "running": 0
               }
             ]
         "#]],
@@ -289,14 +297,15 @@ async fn health() {
     is(
         &anonymous("/api/v1/health/ready").await,
         &expect![[r#"
-        {
-          "status": "UP",
-          "database": "UP",
-          "plugins": "UP",
-          "epochTicker": "UP",
-          "intake": "UP"
-        }
-    "#]],
+            {
+              "status": "UP",
+              "database": "UP",
+              "plugins": "UP",
+              "epochTicker": "UP",
+              "compiler": "UP",
+              "intake": "UP"
+            }
+        "#]],
     );
 }
 

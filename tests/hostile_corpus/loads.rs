@@ -269,10 +269,10 @@ fn bombs() -> Vec<Row> {
         ),
         bomb("50,000 locals and as many loops", locals_and_loops(50_000, 50_000), "the most is"),
         bomb("49,000 loops in each other", locals_and_loops(200, 49_000), "levels of blocks"),
-        bomb("1900 loops in each other", locals_and_loops(5_000, 1_900), UNTYPED),
+        bomb("1900 loops in each other", locals_and_loops(2_500, 1_900), UNTYPED),
         bomb("49,000 loops side by side", loops_in_a_row(200, 49_000), "loops in one function"),
         bomb("20,000 blocks side by side", blocks_in_a_row(200, 20_000), UNTYPED),
-        bomb("10,000 locals and 990 loops", locals_and_loops(10_000, 990), UNTYPED),
+        bomb("5000 locals and 990 loops", locals_and_loops(5_000, 990), UNTYPED),
         bomb("branch tables of 1.5 MB", branch_tables(), UNTYPED),
         bomb(
             "blocks 100,000 deep",
