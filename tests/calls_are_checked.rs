@@ -217,7 +217,7 @@ async fn a_plugin_that_was_replaced_or_removed_does_not_run() {
             None => std::fs::remove_file(&file).expect("it can be removed"),
         }
         host.restart().await;
-        let edit = json!({"action": "APPROVE", "arguments": {"key": "k"}});
+        let edit = json!({"action": "APPROVE", "arguments": {"key": "other"}});
         assert_eq!(host.resume(&paused, edit).await.status, 400, "there is no schema to check an edit by");
         let run = host.resume(&paused, json!({"action": "APPROVE"})).await.body;
         assert_eq!(

@@ -3,6 +3,7 @@
 //! The only module that names wasmtime. A call never fails outwards: whatever a guest does, and whatever
 //! happens to it, ends as a [`ToolOutcome`] that the model can read. What a guest can reach is in one file
 //! per interface (`log`, `control`, `settings`, `kv`, `secrets`, `egress`, `wasi`); what it can use up is in `limits`.
+//! A tool that asks a human goes on in another instance (`suspend`), with what it left here encrypted (`seal`).
 
 mod bindings;
 mod call;
@@ -23,8 +24,10 @@ mod manifest;
 mod meter;
 mod outcome;
 mod report;
+mod seal;
 mod secrets;
 mod settings;
+mod suspend;
 #[cfg(test)]
 pub(crate) mod tests;
 mod values;
@@ -34,6 +37,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -45,6 +49,7 @@ use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
 use self::bindings::FullPluginPre;
+use self::bindings::resumable::ResumerPre;
 use self::call::CallState;
 use self::describe::Checks;
 pub use self::destination::{Audience, HostPattern, Scheme};
@@ -64,7 +69,7 @@ use crate::clock::Clock;
 use crate::id::{CallId, RunId, SessionId};
 use crate::session::Owner;
 use crate::store::Store;
-use crate::tool::{ToolName, ToolOutcome, ToolSpec};
+use crate::tool::{Answered, Returned, ToolName, ToolSpec};
 
 /// Most problems with a call's arguments that somebody is told.
 const MAX_PROBLEMS: usize = 5;
@@ -200,6 +205,8 @@ struct Loaded {
     values: Arc<Values>,
     running: Semaphore,
     pre: FullPluginPre<CallState>,
+    /// None: it does not export `resumable`, so its tools cannot ask.
+    resumable: Option<ResumerPre<CallState>>,
     shared: Arc<Shared>,
 }
 
@@ -214,6 +221,7 @@ impl Loaded {
         if problems.is_empty() {
             return Ok(checks);
         }
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Err(format!("the arguments do not fit the tool's schema: {}", problems.join("; ")))
     }
 }
@@ -270,8 +278,8 @@ impl Plugin {
         self.0.check_arguments(tool, arguments).map(|_| ())
     }
 
-    /// Runs one tool. Dropping the future stops the guest within a tick (10 ms).
-    pub async fn call(&self, invocation: Invocation<'_>) -> ToolOutcome {
+    /// Runs one tool, or goes on with one that asked. Dropping the future stops the guest within a tick (10 ms).
+    pub async fn call(&self, invocation: Invocation<'_>) -> Returned {
         let meter = Arc::new(Meter::default());
         let (tool, run) = (invocation.tool, invocation.run);
         let shared = &self.0.shared;
@@ -281,13 +289,16 @@ impl Plugin {
                 let task = threads.spawn(job.run().in_current_span());
                 AbortOnDropHandle::new(task)
                     .await
-                    .unwrap_or_else(|error| Ended::host_fault(error.to_string()))
+                    .unwrap_or_else(|error| Err(Ended::host_fault(error.to_string()).into()))
             }
-            (Err(error), _) => Ended::host_fault(error.to_string()),
-            (_, None) => Ended::host_fault("the plugin host is for inspection, or shutting down"),
+            (Err(error), _) => Err(Ended::host_fault(error.to_string()).into()),
+            (_, None) => Err(Ended::host_fault("the plugin host is for inspection, or shutting down").into()),
         };
-        report::report(&ended, tool, run, &meter);
-        ended.into_outcome(&meter)
+        report::report(ended.as_ref().err().map(Box::as_ref), tool, run, &meter);
+        match ended {
+            Ok(suspension) => Returned::Suspension(Box::new(suspension)),
+            Err(ended) => Returned::Outcome(ended.into_outcome(&meter)),
+        }
     }
 }
 
@@ -303,5 +314,9 @@ pub struct Invocation<'a> {
     pub tool: &'a ToolName,
     /// A JSON object; checked against the tool's schema here.
     pub arguments: &'a Value,
+    /// What the call asked for and was told: it goes on with that. None = it runs from its beginning.
+    pub answered: Option<&'a Answered>,
+    /// How long a question that it asks may wait for its answer.
+    pub answer_within: Duration,
     pub cancelled: CancellationToken,
 }

@@ -93,6 +93,11 @@ impl ToolRegistry {
         Some((plugin, plugin.specs().get(*spec)?))
     }
 
+    /// The tool of one very plugin: for a call that it began, and that no other version can go on with.
+    pub fn get_of(&self, name: &ToolName, digest: &str) -> Option<(&Arc<Plugin>, &ToolSpec)> {
+        self.get(name).filter(|(plugin, _)| plugin.digest() == digest)
+    }
+
     /// The tools an agent may call, with or without a human's approval, by name.
     pub fn specs_for(&self, agent: &Agent) -> Vec<&ToolSpec> {
         self.specs().filter(|spec| agent.approval(spec) != Approval::Forbid).collect()

@@ -270,9 +270,14 @@ impl TestHost {
     }
 }
 
-pub(super) async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
-    let response = request.send().await?;
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+    let (client, request) = request.build_split();
+    let request = request?;
+    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let response = client.execute(request).await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let content_type = headers.get("content-type").map_or("", |value| value.to_str().expect("text"));
+    super::document::check(&method, &path, status, content_type);
     let text = response.text().await?;
     let body = if text.is_empty() {
         Value::Null

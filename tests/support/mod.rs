@@ -1,12 +1,12 @@
 //! What tests share: guests, a host in this process, a host in its own process, scripted models.
 
 pub(crate) mod caller;
+pub(crate) mod document;
 pub(crate) mod egress;
 pub(crate) mod gated;
 pub(crate) mod guests;
 pub(crate) mod host;
 pub(crate) mod openai;
-pub(crate) mod people;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod script;

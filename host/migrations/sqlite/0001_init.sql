@@ -108,8 +108,11 @@ create table approvals (
     -- What a human put in their place.
     edited_arguments text,
     fingerprint text not null,
-    -- approval, or outcome_unknown: what became of a call that was under way at a crash?
+    -- approval; outcome_unknown: what became of a call that was under way at a crash?; or input: what the
+    -- call asks while it runs.
     question text not null,
+    -- JSON Schema of the answer, where the question is input.
+    answer_schema text,
     -- How many people must approve.
     approvers integer not null,
     status text not null,
@@ -135,6 +138,8 @@ create table idempotency_keys (
     -- SHA-256 over method, path and body.
     request text not null,
     run_id text not null references runs (id) on delete cascade,
+    -- The approvals that it decided, as a JSON array; [] = it started the run.
+    decides text not null,
     created_at integer not null,
     primary key (org_id, user_id, key)
 ) strict;

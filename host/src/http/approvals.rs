@@ -1,8 +1,9 @@
 //! The second door to a pause: approvals by themselves, whatever run they belong to.
 //!
 //! A decision taken here goes through the same compare-and-set as `continue`; the answer comes at once, and
-//! the run goes on in the background. What became of a call at a crash (`TOOL_OUTCOME_UNKNOWN`) is no yes or
-//! no, and is answered through `continue` alone.
+//! the run goes on in the background. What takes more than a yes or no is answered through `continue` alone: what
+//! became of a call at a crash (`TOOL_OUTCOME_UNKNOWN`), and what a tool asks (`TOOL_INPUT`), which can be rejected
+//! here all the same.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -13,7 +14,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::extract::{Caller, JsonBody};
 use super::page::{Page, PageQuery};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use crate::id::ApprovalId;
 use crate::key::{Principal, Role};
 use crate::runner::{Choice, DecideError, DecideRequest, Targets};
@@ -22,9 +23,9 @@ use crate::store::{ApprovalFilter, ApprovalRow, Range};
 /// Most approvals that one request resolves.
 const MAX_BULK: usize = 100;
 
-/// What waits for a yes or no, oldest first.
+/// What waits for a human, oldest first.
 ///
-/// Calls of unknown outcome (`TOOL_OUTCOME_UNKNOWN`) wait for another answer, which their run's `continue` takes:
+/// A `TOOL_INPUT` can be rejected here; its answer goes to its run's `continue`. Calls of unknown outcome (`TOOL_OUTCOME_UNKNOWN`) wait for another answer, which their run's `continue` takes:
 /// they can be read by id, and are not listed here.
 #[utoipa::path(
     get,
@@ -34,8 +35,7 @@ const MAX_BULK: usize = 100;
     params(PageQuery),
     responses(
         (status = 200, description = "Of the caller's own runs; an approver's or admin's whole organisation's", body = Page<ApprovalView>),
-        (status = 400, description = "Not a valid page", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 400, description = "Not a valid page"),
     )
 )]
 pub(super) async fn pending(
@@ -62,8 +62,7 @@ pub(super) async fn pending(
     params(("approvalId" = String, Path)),
     responses(
         (status = 200, description = "The approval", body = ApprovalView),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 404, description = "No such approval", body = ProblemDocument),
+        (status = 404, description = "No such approval"),
     )
 )]
 pub(super) async fn get(
@@ -84,12 +83,12 @@ pub(super) async fn get(
     request_body = ResolveRequest,
     responses(
         (status = 200, description = "The approval as it is now; PENDING while others have to approve, too", body = ApprovalView),
-        (status = 400, description = "A bad or missing decision", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller may not decide this call", body = ProblemDocument),
-        (status = 404, description = "No such approval", body = ProblemDocument),
-        (status = 409, description = "It was decided otherwise, or its run has ended", body = ProblemDocument),
-        (status = 410, description = "The approval has expired", body = ProblemDocument),
+        (status = 400, description = "A bad or missing decision"),
+        (status = 403, description = "The caller may not decide this call"),
+        (status = 404, description = "No such approval"),
+        (status = 409, description = "It was decided otherwise, or its run has ended"),
+        (status = 410, description = "The approval has expired"),
+        (status = 503, description = "The server is shutting down"),
     )
 )]
 pub(super) async fn resolve(
@@ -112,8 +111,7 @@ pub(super) async fn resolve(
     request_body = BulkRequest,
     responses(
         (status = 200, description = "What came of each", body = BulkResponse),
-        (status = 400, description = "A bad or missing decision, or too many ids", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 400, description = "A bad or missing decision, or too many ids"),
     )
 )]
 pub(super) async fn bulk_resolve(
@@ -166,6 +164,10 @@ impl App {
 /// The same as `continue` says, in this door's words.
 fn refused(error: DecideError) -> Problem {
     match error {
+        DecideError::AnswerNeeded => Problem::invalid_param(
+            "decision",
+            "cannot be APPROVED alone: the tool asks for an answer, which its run's continue takes, as APPROVE with answer",
+        ),
         DecideError::WrongAnswer(_) => Problem::invalid_param(
             "decision",
             "cannot answer this: what became of a call at a crash is told to its run's continue, as RETRY, RESULT or FAIL",
@@ -176,7 +178,7 @@ fn refused(error: DecideError) -> Problem {
 
 fn choice(decision: &str, comment: Option<String>) -> Result<Choice, Problem> {
     match decision.to_ascii_uppercase().as_str() {
-        "APPROVED" | "APPROVE" => Ok(Choice::Approve { comment, arguments: None }),
+        "APPROVED" | "APPROVE" => Ok(Choice::Approve { comment, arguments: None, answer: None }),
         "REJECTED" | "REJECT" => Ok(Choice::Reject { comment }),
         _ => Err(Problem::invalid_param("decision", "must be APPROVED or REJECTED")),
     }
@@ -231,6 +233,8 @@ pub(super) struct ApprovalView {
     id: String,
     run_id: String,
     agent_id: String,
+    /// `TOOL_APPROVAL`, `TOOL_INPUT` or `TOOL_OUTCOME_UNKNOWN`.
+    r#type: &'static str,
     tool_name: String,
     /// JSON text, as the model wrote it.
     tool_arguments: String,
@@ -240,8 +244,12 @@ pub(super) struct ApprovalView {
     requested_by: String,
     resolved_by: Option<String>,
     comment: Option<String>,
-    /// A sentence for the human.
+    /// A sentence for the human; what the tool asks, of `TOOL_INPUT`.
     contextual_message: String,
+    /// JSON Schema of what the run's `continue` takes as `answer`, of `TOOL_INPUT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    answer_schema: Option<Value>,
     created_at: String,
     resolved_at: Option<String>,
     expires_at: String,
@@ -253,6 +261,7 @@ impl From<ApprovalRow> for ApprovalView {
             id: row.id.to_string(),
             run_id: row.run.to_string(),
             agent_id: row.agent.to_string(),
+            r#type: row.question.action(),
             tool_name: row.tool,
             tool_arguments: row.arguments,
             status: row.status,
@@ -260,6 +269,7 @@ impl From<ApprovalRow> for ApprovalView {
             resolved_by: row.resolved_by.map(|user| user.to_string()),
             comment: row.comment,
             contextual_message: row.message,
+            answer_schema: row.answer_schema,
             created_at: row.created_at.to_string(),
             resolved_at: row.resolved_at.map(|at| at.to_string()),
             expires_at: row.expires_at.to_string(),

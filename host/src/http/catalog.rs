@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::agent_book::BookEntry;
 use super::extract::Caller;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use crate::agent::{DEMO, ModelName};
 use crate::plugin::{Capabilities, Limits};
 use crate::registry::FailedPlugin;
@@ -24,8 +24,6 @@ use crate::registry::FailedPlugin;
     tag = "catalog",
     responses(
         (status = 200, description = "The tools, by name", body = Vec<ToolView>),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn tools(State(app): State<App>, _caller: Caller) -> Json<Vec<ToolView>> {
@@ -66,8 +64,6 @@ pub(super) struct ToolView {
     tag = "catalog",
     responses(
         (status = 200, description = "The plugins, by id", body = Vec<PluginView>),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn plugins(State(app): State<App>, _caller: Caller) -> Json<Vec<PluginView>> {
@@ -124,8 +120,6 @@ pub(super) struct PluginView {
     tag = "catalog",
     responses(
         (status = 200, description = "The models, by id", body = Vec<ModelView>),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn models(

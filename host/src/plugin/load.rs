@@ -15,6 +15,7 @@ use wasmtime::component::{Component, HasSelf};
 use super::bindings::FullPluginPre;
 use super::bindings::exports::holdfast::plugin::tools::Tool;
 use super::bindings::holdfast::plugin::{kv, secrets};
+use super::bindings::resumable::ResumerPre;
 use super::call::{Answer, CallState, Instance, Question};
 use super::describe::{self, Checks, DescribeError};
 use super::egress;
@@ -94,7 +95,7 @@ pub(super) async fn load(
     check_size(id, bytes.len() as u64, limits)?;
     let size = bytes.len() as u64;
     let compiled = compile(shared, id, bytes, granted.cloned()).await?;
-    let pre = link(shared, &compiled.component, &compiled.grants)?;
+    let (pre, resumable) = link(shared, &compiled)?;
     let tools = describe_twice(shared, id, &pre, limits).await?;
     let (specs, checks) = check_tools(shared, id, tools).await?;
     let values = values(id, settings, compiled.names.manifest.as_ref());
@@ -112,6 +113,7 @@ pub(super) async fn load(
         limits: Arc::new(limits),
         values: Arc::new(values),
         pre,
+        resumable,
         shared: Arc::clone(shared),
     })))
 }
@@ -184,22 +186,23 @@ async fn compile(
 /// An interface that was not granted is not even linked.
 fn link(
     shared: &Shared,
-    component: &Component,
-    grants: &Capabilities,
-) -> Result<FullPluginPre<CallState>, LoadError> {
+    compiled: &Compiled,
+) -> Result<(FullPluginPre<CallState>, Option<ResumerPre<CallState>>), LoadError> {
     let refused = |error: wasmtime::Error| LoadError::Link(escaped(&format!("{error:#}"), 500));
     let mut linker = shared.linker.clone();
-    if !grants.kv.scopes.is_empty() {
+    if !compiled.grants.kv.scopes.is_empty() {
         kv::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
     }
-    if !grants.secrets.is_empty() {
+    if !compiled.grants.secrets.is_empty() {
         secrets::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
     }
-    if !grants.http.is_empty() {
+    if !compiled.grants.http.is_empty() {
         egress::add_to_linker(&mut linker).map_err(refused)?;
     }
-    let pre = linker.instantiate_pre(component).map_err(refused)?;
-    FullPluginPre::new(pre).map_err(refused)
+    let pre = linker.instantiate_pre(&compiled.component).map_err(refused)?;
+    let resumable = compiled.names.resumable().then(|| ResumerPre::new(pre.clone()));
+    let resumable = resumable.transpose().map_err(refused)?;
+    Ok((FullPluginPre::new(pre).map_err(refused)?, resumable))
 }
 
 async fn describe_twice(

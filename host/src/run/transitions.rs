@@ -1,12 +1,12 @@
 //! What the runner tells a run: each method checks that the transition is legal and records events.
 
-use super::{CallState, InvalidTransition, REFUSAL, REPAIRS, Run, RunStatus};
+use super::{CallState, InvalidTransition, REFUSAL, REPAIRS, Refusal, Run, RunStatus};
 use crate::audit::Actor;
 use crate::clock::Timestamp;
 use crate::event::{Failure, FailureKind, Recorded, RunEvent};
 use crate::id::CallId;
 use crate::session::{Reply, Tokens};
-use crate::tool::{Decided, PendingApproval, ToolOutcome};
+use crate::tool::{Decided, PendingApproval, Suspension, ToolOutcome};
 
 impl Run {
     /// A worker takes it from the queue.
@@ -40,16 +40,17 @@ impl Run {
 
     /// The answer does not fit. The model is told what is wrong and asked again, [`REPAIRS`] times; then the
     /// run fails.
-    pub fn answer_refused(&mut self, problem: &str, at: Timestamp) -> Result<(), InvalidTransition> {
+    pub fn answer_refused(&mut self, refusal: &Refusal, at: Timestamp) -> Result<(), InvalidTransition> {
         self.check_answer()?;
         let refused_before = self.turns.iter().filter(|turn| turn.refused.is_some()).count();
+        let Refusal { told, shown } = refusal;
         let feedback = format!(
-            "{REFUSAL}: {problem}. Answer again, with one JSON value that fits the schema and nothing else."
+            "{REFUSAL}: {told}. Answer again, with one JSON value that fits the schema and nothing else."
         );
         self.record(at, RunEvent::AnswerRefused { feedback });
         if refused_before == REPAIRS {
             let message = format!(
-                "The model's answer does not fit the response schema, nor did it after {REPAIRS} repairs: {problem}."
+                "The model's answer does not fit the response schema, nor did it after {REPAIRS} repairs: {shown}."
             );
             let failure = Failure { kind: FailureKind::ModelError, message };
             self.record(at, RunEvent::Failed { failure });
@@ -106,19 +107,49 @@ impl Run {
         Ok(())
     }
 
-    /// The call is about to run. Returns its attempt, from 1.
+    /// The call is about to run, or to go on with the answer it asked for. Returns its attempt, from 1: an answer
+    /// is no further one.
     pub fn started(&mut self, call: &CallId, at: Timestamp) -> Result<u32, InvalidTransition> {
         self.check_running()?;
-        let attempt = match self.call_state(call) {
-            Some(CallState::Requested | CallState::Approved { .. }) => 1,
-            Some(CallState::InDoubt(doubt) | CallState::Again(doubt)) => doubt.attempt + 1,
-            Some(CallState::Pending { .. } | CallState::Started { .. } | CallState::Finished { .. })
-            | None => {
-                return Err(InvalidTransition::WrongCall(call.clone()));
+        let (attempt, resumes) = match self.call_state(call) {
+            Some(CallState::Requested | CallState::Approved { .. }) => (1, false),
+            Some(CallState::Answered(start, _)) => (start.attempt, true),
+            Some(CallState::InDoubt(start) | CallState::Again(start)) => {
+                (start.attempt + 1, start.resumed.is_some())
             }
+            Some(
+                CallState::Pending { .. }
+                | CallState::Started(_)
+                | CallState::Suspended(..)
+                | CallState::Finished { .. },
+            )
+            | None => return Err(InvalidTransition::WrongCall(call.clone())),
         };
-        self.record(at, RunEvent::CallStarted { call_id: call.clone(), attempt });
+        let call_id = call.clone();
+        self.record(
+            at,
+            if resumes {
+                RunEvent::CallResumed { call_id, attempt }
+            } else {
+                RunEvent::CallStarted { call_id, attempt }
+            },
+        );
         Ok(attempt)
+    }
+
+    /// The call asks for a human's answer.
+    pub fn suspended(
+        &mut self,
+        call: &CallId,
+        suspension: Box<Suspension>,
+        at: Timestamp,
+    ) -> Result<(), InvalidTransition> {
+        self.check_running()?;
+        if !matches!(self.call_state(call), Some(CallState::Started(_))) {
+            return Err(InvalidTransition::WrongCall(call.clone()));
+        }
+        self.record(at, RunEvent::CallSuspended { call_id: call.clone(), suspension });
+        Ok(())
     }
 
     /// The call ended, or was answered without having run (a denial, arguments that do not fit).
@@ -137,7 +168,9 @@ impl Run {
             Some(
                 CallState::Requested
                 | CallState::Approved { .. }
-                | CallState::Started { .. }
+                | CallState::Started(_)
+                | CallState::Suspended(..)
+                | CallState::Answered(..)
                 | CallState::InDoubt(_)
                 | CallState::Again(_),
             ) => {}
@@ -157,7 +190,7 @@ impl Run {
         for approval in &approvals {
             if !matches!(
                 self.call_state(&approval.call.id),
-                Some(CallState::Requested | CallState::InDoubt(_))
+                Some(CallState::Requested | CallState::Suspended(..) | CallState::InDoubt(_))
             ) {
                 return Err(InvalidTransition::WrongCall(approval.call.id.clone()));
             }

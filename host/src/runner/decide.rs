@@ -6,10 +6,15 @@
 use serde_json::Value;
 
 use super::Runner;
+use crate::clock::Timestamp;
 use crate::id::{ApprovalId, KeyId, RunId, UserId};
 use crate::run::{Run, RunStatus};
+use crate::schema::Schema;
 use crate::store::{Claim, KeyClaim, StoreError};
-use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, PendingApproval, Question};
+use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, Inquiry, PendingApproval, Question};
+
+/// Most problems with an answer that its author is told at once.
+const PROBLEMS: usize = 5;
 
 /// Who decides what.
 #[derive(Clone, Debug)]
@@ -33,6 +38,8 @@ pub enum Choice {
     Approve {
         comment: Option<String>,
         arguments: Option<Value>,
+        /// What a tool asked for.
+        answer: Option<Value>,
     },
     Reject {
         comment: Option<String>,
@@ -67,8 +74,12 @@ pub enum DecideError {
     Expired(ApprovalId),
     #[error("{0}")]
     BadArguments(String),
-    #[error("several calls are pending")]
-    AmbiguousArguments,
+    #[error("the tool asks for an answer")]
+    AnswerNeeded,
+    #[error("{0}")]
+    BadAnswer(String),
+    #[error("several calls are pending, and {0} can be for one only")]
+    Ambiguous(&'static str),
     #[error("the idempotency key was used for another request")]
     KeyReused,
     #[error("the server is shutting down")]
@@ -85,8 +96,13 @@ impl Runner {
         self.settled(id).await?.ok_or(DecideError::NoSuchRun)
     }
 
-    /// The same without waiting for what follows. A caller that leaves meanwhile changes nothing.
-    pub async fn decide_at_once(&self, id: &RunId, request: DecideRequest) -> Result<(), DecideError> {
+    /// The same without waiting for what follows. Returns the approvals that the request is about. A caller
+    /// that leaves meanwhile changes nothing.
+    pub async fn decide_at_once(
+        &self,
+        id: &RunId,
+        request: DecideRequest,
+    ) -> Result<Vec<ApprovalId>, DecideError> {
         let (runner, id) = (self.clone(), id.clone());
         let decided = self.tasks.spawn(async move { runner.take_decision(&id, &request).await });
         match decided.await {
@@ -96,57 +112,98 @@ impl Runner {
         }
     }
 
-    async fn take_decision(&self, id: &RunId, request: &DecideRequest) -> Result<(), DecideError> {
+    async fn take_decision(
+        &self,
+        id: &RunId,
+        request: &DecideRequest,
+    ) -> Result<Vec<ApprovalId>, DecideError> {
         if self.is_draining() {
             return Err(DecideError::Draining);
         }
         // Before the key is looked up: what the same request decided meanwhile shows in the claim, and not
         // only in a run that waits no more.
         let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
-        if let Some(claim) = &request.claim {
-            match self.store.find_claim(claim).await? {
-                None | Some(Claim::New) => {}
-                Some(Claim::Repeat(_)) => return Ok(()),
-                Some(Claim::Reused) => return Err(DecideError::KeyReused),
-            }
+        let decides = about(&run, &request.targets);
+        let claim = request.claim.clone().map(|claim| KeyClaim { decides: decides.clone(), ..claim });
+        if let Some(claim) = &claim
+            && let Some(taken) = self.store.find_claim(claim).await?
+        {
+            return claimed(taken, decides);
         }
-        let Some(targets) = targets(&run, &request.targets)? else { return Ok(()) };
+        let targets = self.targets(&run, &request.targets).await?;
         loop {
-            if let Some(decisions) = self.to_record(&run, &targets, request).await?
-                && (decisions.is_empty() || self.record(run, decisions, request).await?)
-            {
-                return Ok(());
+            // One time for both: what came in time is not recorded as late.
+            let now = self.clock.now();
+            if let Some(decisions) = self.to_record(&run, &targets, request, now).await? {
+                let taken = match &claim {
+                    // The key is this request's all the same: its repeat must not decide a later pause.
+                    Some(claim) if decisions.is_empty() => Some(self.store.claim(id, claim).await?),
+                    None if decisions.is_empty() => Some(Claim::New),
+                    claim => self.record(run, decisions, claim.as_ref(), now).await?,
+                };
+                if let Some(taken) = taken {
+                    return claimed(taken, decides);
+                }
             }
             run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
         }
     }
 
-    /// False: somebody else changed the run first; look again.
+    /// None: somebody else changed the run first; look again.
     async fn record(
         &self,
         mut run: Run,
         decisions: Vec<Decided>,
-        request: &DecideRequest,
-    ) -> Result<bool, DecideError> {
+        claim: Option<&KeyClaim>,
+        now: Timestamp,
+    ) -> Result<Option<Claim>, DecideError> {
         let present = self.presence.enter(&run.spec().id);
-        if run.decide(decisions, self.clock.now()).is_err() {
+        if run.decide(decisions, now).is_err() {
             return Err(DecideError::NotPaused { current: run.status().word() });
         }
-        let saved = match &request.claim {
+        let saved = match claim {
             None => self.store.save(&mut run).await.map(|()| Claim::New),
             Some(claim) => self.store.save_claiming(&mut run, claim).await,
         };
         match saved {
-            Ok(Claim::New) => {}
-            Ok(Claim::Repeat(_)) => return Ok(true),
-            Ok(Claim::Reused) => return Err(DecideError::KeyReused),
-            Err(StoreError::Conflict) => return Ok(false),
+            Err(StoreError::Conflict) => return Ok(None),
+            Ok(Claim::New) if *run.status() == RunStatus::Running => self.spawn(run, present),
+            Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        if *run.status() == RunStatus::Running {
-            self.spawn(run, present);
+        saved.map(Some).map_err(DecideError::from)
+    }
+
+    /// The decisions that are meant, fixed at the moment the request arrived; none where the run is at work on
+    /// this very decision, and the caller only has to wait.
+    async fn targets(&self, run: &Run, wanted: &Targets) -> Result<Vec<(ApprovalId, Choice)>, DecideError> {
+        let choice = match wanted {
+            Targets::Named(named) => return Ok(named.clone()),
+            Targets::AllPending(choice) => choice,
+        };
+        let pending = run.pending();
+        if let (Choice::Approve { arguments, answer, .. }, [_, _, ..]) = (choice, pending) {
+            if arguments.is_some() {
+                return Err(DecideError::Ambiguous("arguments"));
+            }
+            if answer.is_some() {
+                return Err(DecideError::Ambiguous("answer"));
+            }
         }
-        Ok(true)
+        if pending.is_empty() {
+            let not_paused = DecideError::NotPaused { current: run.status().word() };
+            let decisions = run.latest_decisions();
+            if *run.status() != RunStatus::Running || decisions.is_empty() {
+                return Err(not_paused);
+            }
+            for Decided { approval_id, decision: taken, .. } in decisions {
+                let Some(asked) = run.asked_for(approval_id) else { return Err(not_paused) };
+                if !taken.agrees_with(&self.decision(asked, choice).await?) {
+                    return Err(not_paused);
+                }
+            }
+        }
+        Ok(pending.iter().map(|approval| (approval.id.clone(), choice.clone())).collect())
     }
 
     /// The decisions that are still to be taken; empty where all were taken before and say the same. None: the
@@ -156,12 +213,13 @@ impl Runner {
         run: &Run,
         targets: &[(ApprovalId, Choice)],
         request: &DecideRequest,
+        now: Timestamp,
     ) -> Result<Option<Vec<Decided>>, DecideError> {
         let DecideRequest { by, key, .. } = request;
         let mut decisions = Vec::new();
         for (id, choice) in targets {
             let asked = run.asked_for(id).ok_or_else(|| DecideError::NoSuchApproval(id.clone()))?;
-            let decision = self.decision(asked, choice)?;
+            let decision = self.decision(asked, choice).await?;
             if !decision.answers(asked.question) {
                 return Err(DecideError::WrongAnswer(asked.question));
             }
@@ -176,7 +234,7 @@ impl Runner {
                 None if run.status().is_terminal() => {
                     return Err(DecideError::NotPaused { current: run.status().word() });
                 }
-                None if asked.expires_at <= self.clock.now() => {
+                None if asked.expires_at <= now => {
                     // Somebody else's decision may have come first: the journal says which it was.
                     self.expire(&run.spec().id).await?;
                     return Ok(None);
@@ -196,15 +254,31 @@ impl Runner {
         Ok(Some(decisions))
     }
 
-    fn decision(&self, asked: &PendingApproval, choice: &Choice) -> Result<Decision, DecideError> {
+    async fn decision(&self, asked: &PendingApproval, choice: &Choice) -> Result<Decision, DecideError> {
         match choice {
             Choice::Reject { comment } => Ok(Decision::Reject { comment: comment.clone() }),
             Choice::Retry => Ok(Decision::Retry),
             Choice::Result { output } => Ok(Decision::Result { output: output.clone() }),
             Choice::Fail { comment } => Ok(Decision::Fail { comment: comment.clone() }),
-            Choice::Approve { comment, arguments } => {
-                let edited = arguments.as_ref().map(|arguments| self.edited(asked, arguments)).transpose()?;
-                Ok(Decision::Approve { comment: comment.clone(), edited })
+            Choice::Approve { comment, arguments, answer } => {
+                let comment = comment.clone();
+                if let Some(inquiry) = &asked.inquiry {
+                    if arguments.is_some() {
+                        let problem =
+                            "cannot be edited any more: the call is under way, and asks for an answer";
+                        return Err(DecideError::BadArguments(problem.to_owned()));
+                    }
+                    let answer = answer.clone().ok_or(DecideError::AnswerNeeded)?;
+                    return Ok(Decision::Answer { answer: checked(inquiry, answer).await?, comment });
+                }
+                if answer.is_some() {
+                    let problem = "is for a tool that asks (TOOL_INPUT): this call asks for a decision only";
+                    return Err(DecideError::BadAnswer(problem.to_owned()));
+                }
+                // What equals the call's own arguments edits nothing.
+                let edit = arguments.as_ref().filter(|arguments| asked.is_edited_by(arguments));
+                let edited = edit.map(|arguments| self.edited(asked, arguments)).transpose()?;
+                Ok(Decision::Approve { comment, edited })
             }
         }
     }
@@ -230,46 +304,42 @@ impl Runner {
     }
 }
 
-/// The approvals that are meant, fixed at the moment the request arrived. None: the run is at work on
-/// this very decision, and the caller only has to wait.
-fn targets(run: &Run, wanted: &Targets) -> Result<Option<Vec<(ApprovalId, Choice)>>, DecideError> {
-    let choice = match wanted {
-        Targets::Named(named) => return Ok(Some(named.clone())),
-        Targets::AllPending(choice) => choice,
+/// The answer, if it fits. Checking can take a second, and must not hold up other runs.
+async fn checked(inquiry: &Inquiry, answer: Value) -> Result<Value, DecideError> {
+    let schema = inquiry.answer_schema.clone();
+    let check = move || {
+        // It was checked when the tool asked; a newer version of this program may be stricter.
+        let schema = Schema::of_answer(&schema).map_err(|error| format!("its schema {error}"))?;
+        let problems: Vec<String> =
+            schema.problems(&answer, PROBLEMS).iter().map(ToString::to_string).collect();
+        if problems.is_empty() {
+            return Ok(answer);
+        }
+        Err(format!("does not fit what the tool asks for: {}", problems.join("; ")))
     };
-    let pending = run.pending();
-    if pending.is_empty() {
-        let same = |decided: &Decided| same_word(&decided.decision, choice);
-        let decisions = run.latest_decisions();
-        return if *run.status() == RunStatus::Running && !decisions.is_empty() && decisions.iter().all(same) {
-            Ok(None)
-        } else {
-            Err(DecideError::NotPaused { current: run.status().word() })
-        };
+    match tokio::task::spawn_blocking(check).await {
+        Ok(checked) => checked.map_err(DecideError::BadAnswer),
+        // The panic hook has logged what and where.
+        Err(_panic) => Err(DecideError::BadAnswer("could not be checked".to_owned())),
     }
-    if pending.len() > 1 && matches!(choice, Choice::Approve { arguments: Some(_), .. }) {
-        return Err(DecideError::AmbiguousArguments);
-    }
-    Ok(Some(pending.iter().map(|approval| (approval.id.clone(), choice.clone())).collect()))
 }
 
-fn same_word(taken: &Decision, choice: &Choice) -> bool {
-    match (taken, choice) {
-        (Decision::Approve { edited, .. }, Choice::Approve { arguments, .. }) => {
-            edited.as_ref().map(|edited| &edited.arguments) == arguments.as_ref()
+/// The approvals that a request is about, at the moment it arrived.
+fn about(run: &Run, targets: &Targets) -> Vec<ApprovalId> {
+    match targets {
+        Targets::Named(named) => named.iter().map(|(id, _)| id.clone()).collect(),
+        Targets::AllPending(_) if run.pending().is_empty() => {
+            run.latest_decisions().iter().map(|decided| decided.approval_id.clone()).collect()
         }
-        (Decision::Result { output: taken }, Choice::Result { output }) => taken == output,
-        (Decision::Reject { .. }, Choice::Reject { .. })
-        | (Decision::Retry, Choice::Retry)
-        | (Decision::Fail { .. }, Choice::Fail { .. }) => true,
-        (
-            Decision::Approve { .. }
-            | Decision::Reject { .. }
-            | Decision::Retry
-            | Decision::Result { .. }
-            | Decision::Fail { .. }
-            | Decision::Expire,
-            _,
-        ) => false,
+        Targets::AllPending(_) => run.pending().iter().map(|approval| approval.id.clone()).collect(),
+    }
+}
+
+/// What a request is about whose key is this: the same as its original.
+fn claimed(claim: Claim, decides: Vec<ApprovalId>) -> Result<Vec<ApprovalId>, DecideError> {
+    match claim {
+        Claim::New => Ok(decides),
+        Claim::Repeat { decides, .. } => Ok(decides),
+        Claim::Reused => Err(DecideError::KeyReused),
     }
 }
