@@ -15,6 +15,7 @@ mod decision_request;
 mod document;
 mod extract;
 mod health;
+mod measured;
 mod media;
 mod page;
 mod problem;
@@ -53,6 +54,7 @@ pub(crate) use self::rate_limit::RateLimiter;
 use crate::budget::Budgets;
 use crate::clock::Clock;
 use crate::id::Ids;
+use crate::metrics::Metrics;
 use crate::model::Models;
 use crate::plugin::PluginHost;
 use crate::registry::ToolRegistry;
@@ -66,6 +68,7 @@ pub struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) registry: Arc<ArcSwap<ToolRegistry>>,
     pub(crate) plugins: PluginHost,
+    pub(crate) metrics: Metrics,
     pub(crate) agents: AgentBook,
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) rate: RateLimiter,
@@ -126,12 +129,14 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(catalog::models))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(measured::metrics))
 }
 
 pub fn router(app: App) -> Router {
     let document = openapi();
     let body_bytes = app.limits.body_bytes;
     let alias = document.clone();
+    let metrics = app.metrics.clone();
     api()
         .split_for_parts()
         .0
@@ -156,6 +161,7 @@ pub fn router(app: App) -> Router {
             axum::response::IntoResponse::into_response(Problem::internal(&PanicInHandler))
         }))
         .layer(middleware::from_fn(problem::finish))
+        .layer(middleware::from_fn_with_state(metrics, measured::count))
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
             let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
             tracing::info_span!("request", http.method = %request.method(), http.path = request.uri().path(), request.id = id)

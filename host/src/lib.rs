@@ -16,6 +16,7 @@
 //! | [`run`] | the state machine: folded from events, says what to do next; pure |
 //! | [`model`] | `trait Model`, providers through genai, the demo model, retries |
 //! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name |
+//! | [`metrics`] | numbers for the operator, told or looked at |
 //! | [`notice`], [`webhook`] | what the outside is told about runs and approvals; telling it |
 //! | [`store`], [`key`] | `trait Store` and its SQL; API keys and roles |
 //! | [`runner`] | drives runs: the only place where model, tools and store meet |
@@ -31,6 +32,7 @@
 //!
 //! ```text
 //! id, clock <- audit, tool <- session <- budget <- agent <- event <- run <- { model, registry -> plugin, notice <- store } <- runner <- http
+//!                                                                    { model, registry, store } <- metrics <- http
 //!                                                                    store <- webhook <- config, server
 //!                                                                    http, config <- server <- command <- main
 //! ```
@@ -86,9 +88,12 @@ pub mod command;
 pub mod config;
 mod escape;
 pub mod event;
+#[cfg(test)]
+mod fuzzing;
 pub mod http;
 pub mod id;
 pub mod key;
+pub mod metrics;
 pub mod model;
 pub mod notice;
 mod outbound;

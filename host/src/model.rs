@@ -16,7 +16,7 @@ mod thinking;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::agent::{DEMO, ModelName};
 use crate::event::{Failure, FailureKind};
@@ -114,7 +114,11 @@ impl From<ModelError> for Failure {
 #[derive(Clone)]
 pub struct Models {
     entries: BTreeMap<String, Entry>,
+    observer: Option<Arc<Observer>>,
 }
+
+/// Told of each question: to whom, how long the answer took with all retries, and what it was.
+type Observer = dyn Fn(&ModelName, Duration, &Result<Reply, ModelError>) + Send + Sync;
 
 #[derive(Clone)]
 struct Entry {
@@ -153,7 +157,7 @@ impl Models {
             entries.insert(name.clone(), Self::entry(&name, &provider, &clients)?);
         }
         let demo = Arc::new(demo::Demo);
-        Ok(Self { entries }.with(DEMO, demo))
+        Ok(Self { entries, observer: None }.with(DEMO, demo))
     }
 
     fn entry(name: &str, provider: &Provider, clients: &provider::Clients) -> Result<Entry, ModelError> {
@@ -183,8 +187,22 @@ impl Models {
         self
     }
 
+    /// Tells of each question that was asked.
+    #[must_use]
+    pub fn observed_by(
+        mut self,
+        observer: impl Fn(&ModelName, Duration, &Result<Reply, ModelError>) + Send + Sync + 'static,
+    ) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
     /// Asks, and asks again where that may help.
     pub async fn reply(&self, request: &Request) -> Result<Reply, ModelError> {
+        self.observed(&request.model, self.answer(request)).await
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Reply, ModelError> {
         let entry = self.find(&request.model)?;
         let reply = retry::reply(entry.model.as_ref(), request, entry.timeout).await?;
         Ok(thinking::clean(reply))
@@ -192,10 +210,27 @@ impl Models {
 
     /// The same, with the reply shown as it comes. Once some of it was shown, a failure is final.
     pub async fn stream(&self, request: &Request, deltas: &mut Deltas) -> Result<Reply, ModelError> {
+        self.observed(&request.model, self.tell(request, deltas)).await
+    }
+
+    async fn tell(&self, request: &Request, deltas: &mut Deltas) -> Result<Reply, ModelError> {
         let entry = self.find(&request.model)?;
         let reply = retry::stream(entry.model.as_ref(), request, deltas, entry.timeout).await?;
         let reply = thinking::clean(reply);
         Ok(deltas.finish(reply.clone()).unwrap_or(reply))
+    }
+
+    async fn observed(
+        &self,
+        model: &ModelName,
+        answer: impl Future<Output = Result<Reply, ModelError>>,
+    ) -> Result<Reply, ModelError> {
+        let started = Instant::now();
+        let result = answer.await;
+        if let Some(observer) = &self.observer {
+            observer(model, started.elapsed(), &result);
+        }
+        result
     }
 
     /// Whether the name's provider exists; the model's own name is the provider's to judge.

@@ -7,6 +7,7 @@
 
 mod bindings;
 mod call;
+mod compiler;
 mod control;
 mod describe;
 mod destination;
@@ -51,6 +52,7 @@ use wasmtime::component::{HasSelf, Linker};
 use self::bindings::FullPluginPre;
 use self::bindings::resumable::ResumerPre;
 use self::call::CallState;
+use self::compiler::Compiler;
 use self::describe::Checks;
 pub use self::destination::{Audience, HostPattern, Scheme};
 use self::egress::Connector;
@@ -73,8 +75,6 @@ use crate::tool::{Answered, Returned, ToolName, ToolSpec};
 
 /// Most problems with a call's arguments that somebody is told.
 const MAX_PROBLEMS: usize = 5;
-/// Plugins compiled at once; each uses all cores by itself.
-const MAX_COMPILING: usize = 2;
 
 /// What the operator says about one plugin: `[plugins.<id>]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,7 +108,7 @@ struct Shared {
     linker: Linker<CallState>,
     ticker: Ticker,
     threads: GuestThreads,
-    compiling: Arc<Semaphore>,
+    compiler: Compiler,
     /// None: plugins are looked at, never called.
     store: Option<Arc<dyn Store>>,
     clock: Clock,
@@ -143,7 +143,7 @@ impl PluginHost {
         Ok(Self(Arc::new(Shared {
             ticker: Ticker::start(&engine)?,
             threads: GuestThreads::start()?,
-            compiling: Arc::new(Semaphore::new(MAX_COMPILING)),
+            compiler: Compiler::new(),
             engine,
             linker,
             store,
@@ -171,6 +171,23 @@ impl PluginHost {
     /// The ticker that interrupts guests is running. If it were not, a guest in a loop would never stop.
     pub fn ticker_alive(&self) -> bool {
         self.0.ticker.alive()
+    }
+
+    /// No compilation is stuck. One that is keeps its place, and there are few.
+    pub fn compiler_alive(&self) -> bool {
+        self.0.compiler.alive()
+    }
+
+    /// The ticker stops as if its thread had died.
+    #[cfg(test)]
+    pub(crate) fn stop_ticker(&self) {
+        self.0.ticker.stop();
+    }
+
+    /// A compilation that never ends, until what is returned is dropped.
+    #[cfg(test)]
+    pub(crate) fn stuck_compilation(&self) -> impl Sized {
+        self.0.compiler.stuck_for(compiler::COMPILE_TIME)
     }
 }
 
@@ -271,6 +288,12 @@ impl Plugin {
 
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// Calls that have one of the plugin's places now.
+    pub fn running_calls(&self) -> u64 {
+        let free = self.0.running.available_permits() as u64;
+        u64::from(self.0.limits.concurrent_calls.max(1)).saturating_sub(free)
     }
 
     /// The problems with a call's arguments, in words for whoever wrote them.

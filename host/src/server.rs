@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::http::{AgentBook, App, MediaChecker, RateLimiter, router};
 use crate::id::{Ids, OrgId};
 use crate::key::Token;
+use crate::metrics::Metrics;
 use crate::model::Models;
 use crate::plugin::{PluginHost, PluginSettings};
 use crate::registry::ToolRegistry;
@@ -61,7 +62,16 @@ impl Server {
         let registry = load_plugins(&plugins, config).await;
         report(&registry, &config.agents);
         let registry = Arc::new(ArcSwap::from_pointee(registry));
-        let models = Arc::new(models);
+        let metrics =
+            Metrics::new(registry.clone(), config.agents.iter().map(|agent| agent.model.to_string()));
+        store.observe(Box::new({
+            let metrics = metrics.clone();
+            move |run, took| metrics.saved(run, took)
+        }));
+        let models = Arc::new(models.observed_by({
+            let metrics = metrics.clone();
+            move |model, took, result| metrics.replied(model, took, result)
+        }));
         let budgets = Arc::new(config.budgets.clone());
         let runner = Runner::new(Parts {
             store: store.clone(),
@@ -78,6 +88,7 @@ impl Server {
             store,
             registry,
             plugins,
+            metrics,
             agents,
             budgets,
             rate: RateLimiter::new(config.rate_limit, clock.clone()),
@@ -89,6 +100,11 @@ impl Server {
             limits: config.http,
         };
         Ok(Self { app, webhooks: config.webhooks.clone(), shutdown_grace: config.shutdown_grace })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn app(&self) -> App {
+        self.app.clone()
     }
 
     /// Serves until `shutdown` resolves, then lets what runs come to rest.

@@ -6,6 +6,7 @@
 //! differs between databases, `sqlite.rs` the first of them, and the rest are the statements.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::Sqlite;
 
@@ -60,6 +61,18 @@ use sql::{Access, SqlStore};
 use sqlite::Place;
 pub use watch::{OutboxWatch, Watch};
 pub use write_off::WriteOff;
+
+/// Told of a run that was written, while its new events still count as unsaved, and how long it took.
+pub type Observer = Box<dyn Fn(&Run, Duration) + Send + Sync>;
+
+/// What is not done yet, over all organisations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub queued: u64,
+    pub running: u64,
+    pub paused: u64,
+    pub pending_approvals: u64,
+}
 
 /// Rows, whatever the database.
 ///
@@ -179,6 +192,14 @@ pub trait Store: Send + Sync {
 
     /// What the run's organisation used on a day; none = there is no such run.
     async fn day_usage(&self, run: &RunId, day: Day) -> Result<Option<DayUsage>, StoreError>;
+
+    // -- For the operator --
+
+    /// Who is told of each run that was written. Once, before anything is written.
+    fn observe(&self, observer: Observer);
+
+    /// How many runs and approvals there are whose end is still to come.
+    async fn standing(&self) -> Result<Standing, StoreError>;
 
     // -- Webhooks --
 

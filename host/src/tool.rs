@@ -156,6 +156,29 @@ pub enum Limit {
     HttpIdle,
 }
 
+impl Limit {
+    /// The limit as one word, as in the journal.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Tables => "tables",
+            Self::Instances => "instances",
+            Self::WallTime => "wall-time",
+            Self::Cpu => "cpu",
+            Self::Stack => "stack",
+            Self::Output => "output",
+            Self::HostCalls => "host-calls",
+            Self::HostCallBytes => "host-call-bytes",
+            Self::State => "state",
+            Self::HttpRequests => "http-requests",
+            Self::HttpRequestBytes => "http-request-bytes",
+            Self::HttpResponseBytes => "http-response-bytes",
+            Self::HttpHeaders => "http-headers",
+            Self::HttpIdle => "http-idle",
+        }
+    }
+}
+
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -191,6 +214,8 @@ pub struct Usage {
     pub log_lines: u64,
     /// Log lines dropped because the call's share was used up.
     pub log_lines_dropped: u64,
+    /// Host calls that were refused.
+    pub denials: u64,
     /// HTTP requests that were sent, or begun to be: their effects may have happened.
     pub http_requests: u64,
     /// Bytes of them, headers included.

@@ -7,14 +7,19 @@ pub(crate) mod gated;
 pub(crate) mod guests;
 pub(crate) mod host;
 pub(crate) mod openai;
+mod own_process;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod sse;
 pub(crate) mod teller;
+/// The few lines of WAT that are a plugin: the host crate's own tests use the same ones.
+#[path = "../../host/src/plugin/tests/guest.rs"]
+pub(crate) mod wat_guest;
 pub(crate) mod web;
 
 pub(crate) use self::caller::Caller;
 pub(crate) use self::host::{Answer, TestHost, until};
+pub(crate) use self::own_process::{own_process, resident_bytes};
 pub(crate) use self::script::{Script, Speaker, asked, call, calls, replied, say};

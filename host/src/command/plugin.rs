@@ -102,7 +102,15 @@ async fn list(args: &ServerArgs) -> anyhow::Result<()> {
         ToolRegistry::load_dir(&PluginHost::for_inspection()?, &config.plugin_dir, &config.plugins).await?;
     for plugin in registry.plugins() {
         let tools: Vec<&str> = plugin.specs().iter().map(|spec| spec.name.tool()).collect();
-        say(&format!("{:<16} loaded  {}  {}", plugin.id(), &plugin.digest()[..12], tools.join(", ")))?;
+        let version = plugin.manifest().map_or("-", |manifest| &manifest.version);
+        let digest = &plugin.digest()[..12];
+        say(&format!("{:<16} loaded  {digest}  {version}  {}", plugin.id(), tools.join(", ")))?;
+        for line in plugin.grants().in_words() {
+            say(&format!("{:<16} may {line}", ""))?;
+        }
+        for (setting, limit) in plugin.limits().changed() {
+            say(&format!("{:<16} limit {setting} = {limit}", ""))?;
+        }
     }
     for failed in registry.failed() {
         say(&format!("{:<16} failed  {}", failed.id, failed.reason))?;

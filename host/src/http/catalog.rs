@@ -68,25 +68,34 @@ pub(super) struct ToolView {
 )]
 pub(super) async fn plugins(State(app): State<App>, _caller: Caller) -> Json<Vec<PluginView>> {
     let registry = app.registry.load();
+    let tally = |id: &str| app.metrics.tally(id);
     let loaded = registry.plugins().iter().map(|plugin| PluginView {
         id: plugin.id().to_owned(),
         digest: Some(format!("sha256:{}", plugin.digest())),
+        version: plugin.manifest().map(|manifest| manifest.version.clone()),
         state: "loaded",
         error: None,
         imports: plugin.imports().to_vec(),
         tools: plugin.specs().iter().map(|spec| spec.name.to_string()).collect(),
         grants: Some(plugin.grants().clone()),
         limits: Some(plugin.limits().clone()),
+        calls: tally(plugin.id()).calls,
+        failures: tally(plugin.id()).failures,
+        running: plugin.running_calls(),
     });
     let failed = registry.failed().iter().map(|FailedPlugin { id, reason }| PluginView {
         id: id.clone(),
         digest: None,
+        version: None,
         state: "failed",
         error: Some(reason.clone()),
         imports: Vec::new(),
         tools: Vec::new(),
         grants: None,
         limits: None,
+        calls: tally(id).calls,
+        failures: tally(id).failures,
+        running: 0,
     });
     let mut views: Vec<PluginView> = loaded.chain(failed).collect();
     views.sort_by(|a, b| a.id.cmp(&b.id));
@@ -99,6 +108,8 @@ pub(super) struct PluginView {
     id: String,
     /// `sha256:` and the digest of the component's bytes.
     digest: Option<String>,
+    /// Of its manifest.
+    version: Option<String>,
     /// `loaded` or `failed`.
     state: &'static str,
     /// Why it could not be loaded.
@@ -110,6 +121,12 @@ pub(super) struct PluginView {
     grants: Option<Capabilities>,
     #[schema(value_type = Option<Object>)]
     limits: Option<Limits>,
+    /// Calls since the server started.
+    calls: u64,
+    /// Those of them that the plugin failed: it crashed, reached a limit, or gave up.
+    failures: u64,
+    /// Calls running now; at most the limit `concurrentCalls`.
+    running: u64,
 }
 
 /// The models that agents use, and the providers that are configured.

@@ -24,6 +24,8 @@ pub(super) struct Readiness {
     plugins: &'static str,
     /// The timer that interrupts looping plugins.
     epoch_ticker: &'static str,
+    /// `DOWN` while a plugin's compilation does not end.
+    compiler: &'static str,
     /// `DOWN` while the server shuts down.
     intake: &'static str,
 }
@@ -53,13 +55,15 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness
     };
     let plugins = app.registry.load().failed().is_empty();
     let epoch_ticker = app.plugins.ticker_alive();
+    let compiler = app.plugins.compiler_alive();
     let intake = !app.runner.is_draining();
-    let all = database && plugins && epoch_ticker && intake;
+    let all = database && plugins && epoch_ticker && compiler && intake;
     let readiness = Readiness {
         status: word(all),
         database: word(database),
         plugins: word(plugins),
         epoch_ticker: word(epoch_ticker),
+        compiler: word(compiler),
         intake: word(intake),
     };
     (if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(readiness))
@@ -67,4 +71,66 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness
 
 fn word(up: bool) -> &'static str {
     if up { "UP" } else { "DOWN" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::config::{Config, ServerArgs};
+    use crate::server::Server;
+
+    async fn app(folder: &Path) -> App {
+        let text = "database = \"sqlite://holdfast.db\"\n";
+        let mut config =
+            Config::from_text(text, &folder.join("holdfast.toml"), &ServerArgs::default()).unwrap();
+        config.admin_token = Some("token".to_owned());
+        std::fs::create_dir_all(&config.plugin_dir).unwrap();
+        Server::open(&config).await.unwrap().app()
+    }
+
+    async fn readiness(app: &App) -> (StatusCode, serde_json::Value) {
+        let (status, Json(body)) = ready(State(app.clone())).await;
+        (status, serde_json::to_value(body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_stuck_compilation_turns_readiness_red_until_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = app(folder.path()).await;
+        let (status, body) = readiness(&app).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+
+        let stuck = app.plugins.stuck_compilation();
+        let (status, body) = readiness(&app).await;
+        assert_eq!((status, &body["compiler"]), (StatusCode::SERVICE_UNAVAILABLE, &"DOWN".into()), "{body}");
+        assert!(app.metrics.text(None, &app.plugins).unwrap().contains("holdfast_up{part=\"compiler\"} 0"));
+
+        drop(stuck);
+        assert_eq!(readiness(&app).await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_ticker_that_stopped_turns_readiness_red() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = app(folder.path()).await;
+        assert_eq!(readiness(&app).await.1["epochTicker"], "UP");
+        app.plugins.stop_ticker();
+        let started = Instant::now();
+        while app.plugins.ticker_alive() {
+            assert!(started.elapsed() < Duration::from_secs(10), "nobody noticed");
+            tokio::task::yield_now().await;
+        }
+        let (status, body) = readiness(&app).await;
+        assert_eq!(
+            (status, &body["epochTicker"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"DOWN".into()),
+            "{body}"
+        );
+        assert_eq!(body["status"], "DOWN");
+        let text = app.metrics.text(None, &app.plugins).unwrap();
+        assert!(text.contains("holdfast_up{part=\"epoch_ticker\"} 0"), "{text}");
+    }
 }

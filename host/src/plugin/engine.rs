@@ -31,6 +31,12 @@ pub(super) fn engine(cache: Option<&Path>) -> Result<Engine, HostError> {
         .async_stack_size(FIBER_STACK_BYTES)
         // Component-model async (WASI 0.3) is not part of the interface.
         .concurrency_support(false)
+        // What no language's compiler needs for a plugin is not offered: each is more code of the engine that
+        // a guest can reach. Threads, exceptions and garbage collection are not even compiled in. What is left:
+        // SIMD, bulk memory, reference types, multi-value, tail calls, constant expressions.
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_relaxed_simd(false)
         .cache(cache.and_then(open_cache));
     // The on-demand allocator, wasmtime's default: it maps memory for what a guest asks for. The pooling
     // one is faster by microseconds and reserves its whole pool at the start, in slots that must fit the
@@ -87,11 +93,20 @@ pub(super) struct Ticker {
     started: Instant,
     /// Milliseconds from `started` to the latest tick.
     latest: Arc<AtomicU64>,
+    #[cfg(test)]
+    stop: tokio_util::sync::CancellationToken,
 }
 
 impl Ticker {
     pub(super) fn start(engine: &Engine) -> Result<Self, HostError> {
-        let ticker = Self { started: Instant::now(), latest: Arc::default() };
+        let ticker = Self {
+            started: Instant::now(),
+            latest: Arc::default(),
+            #[cfg(test)]
+            stop: tokio_util::sync::CancellationToken::new(),
+        };
+        #[cfg(test)]
+        let stop = ticker.stop.clone();
         let (engine, started) = (engine.weak(), ticker.started);
         let latest: Weak<AtomicU64> = Arc::downgrade(&ticker.latest);
         std::thread::Builder::new()
@@ -102,6 +117,10 @@ impl Ticker {
                     latest.store(millis(started.elapsed()), Ordering::Relaxed);
                     // Neither is kept alive while the thread sleeps.
                     drop((engine, latest));
+                    #[cfg(test)]
+                    if stop.is_cancelled() {
+                        return;
+                    }
                     std::thread::sleep(TICK);
                 }
             })
@@ -112,6 +131,11 @@ impl Ticker {
     pub(super) fn alive(&self) -> bool {
         let latest = Duration::from_millis(self.latest.load(Ordering::Relaxed));
         self.started.elapsed().saturating_sub(latest) < TICKER_PATIENCE
+    }
+
+    #[cfg(test)]
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
     }
 }
 

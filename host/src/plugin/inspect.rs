@@ -3,7 +3,7 @@
 //!
 //! Full validation is the compiler's: it checks every function anyway.
 
-use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
+use wasmparser::{ComponentTypeRef, Encoding, FunctionBody, Operator, Parser, Payload};
 
 use super::grant::{Capabilities, HttpRule, KvRule};
 use super::load::LoadError;
@@ -31,7 +31,17 @@ const MAGIC: &[u8] = b"\0asm";
 
 /// Compile time grows faster than a function's size. The largest one of `CPython` has about 300 KB.
 const MAX_FUNCTION_BYTES: usize = 2 << 20;
-const MAX_FUNCTIONS: u64 = 200_000;
+/// `SpiderMonkey` has about 30,000. The compiler keeps about 5 KB for even the smallest.
+const MAX_FUNCTIONS: u64 = 60_000;
+/// The engine holds a lock that calls need while it files them.
+const MAX_TYPES: u64 = 10_000;
+/// In one function. A compiler of a language makes hundreds; 49,000 are not compiled in two minutes.
+const MAX_LOOPS: u64 = 2_000;
+/// Of blocks in a function. A `switch` is as many deep as it has cases; compile time grows with the square.
+const MAX_NESTING: u64 = 5_000;
+/// Of one function: its variables times the places where its control flow parts or meets. The compiler asks
+/// for each variable at each such place where its value comes from, in time and in memory.
+const MAX_FLOW: u64 = 10_000_000;
 const MAX_MODULES: u64 = 256;
 
 /// What an interface needs to be granted.
@@ -183,7 +193,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
         return Err(LoadError::Malformed("it does not begin as WebAssembly files do".to_owned()));
     }
     let mut names = Names::default();
-    let (mut depth, mut functions, mut modules) = (0_usize, 0, 0);
+    let (mut depth, mut functions, mut modules, mut types) = (0_usize, 0, 0, 0);
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(malformed)? {
             Payload::Version { encoding, .. } => {
@@ -199,6 +209,10 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
                 functions += 1;
                 within("functions", functions, MAX_FUNCTIONS)?;
                 within("bytes in one function", body.range().len() as u64, MAX_FUNCTION_BYTES as u64)?;
+                let shape = Shape::of(&body).map_err(malformed)?;
+                within("levels of blocks in one function", shape.nesting, MAX_NESTING)?;
+                within("loops in one function", shape.loops, MAX_LOOPS)?;
+                within("variables times branches in one function", shape.flow, MAX_FLOW)?;
             }
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
@@ -223,11 +237,52 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
                 }
                 names.manifest = Some(Manifest::from_section(section.data())?);
             }
+            Payload::TypeSection(section) => {
+                types += u64::from(section.count());
+                within("types", types, MAX_TYPES)?;
+            }
+            Payload::ComponentTypeSection(section) => {
+                types += u64::from(section.count());
+                within("types", types, MAX_TYPES)?;
+            }
             // Everything else is the compiler's to judge.
             _ => {}
         }
     }
     Ok(names)
+}
+
+/// What makes a function of a few kilobytes take minutes to compile.
+struct Shape {
+    nesting: u64,
+    loops: u64,
+    flow: u64,
+}
+
+impl Shape {
+    fn of(body: &FunctionBody<'_>) -> wasmparser::Result<Self> {
+        let mut variables = 0_u64;
+        for local in body.get_locals_reader()? {
+            variables += u64::from(local?.0);
+        }
+        let (mut places, mut loops, mut depth, mut nesting) = (0_u64, 0_u64, 0_u64, 0_u64);
+        for operator in body.get_operators_reader()? {
+            let operator = operator?;
+            loops += u64::from(matches!(operator, Operator::Loop { .. }));
+            match operator {
+                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
+                    places += 1;
+                    depth += 1;
+                    nesting = nesting.max(depth);
+                }
+                Operator::End => depth = depth.saturating_sub(1),
+                Operator::BrIf { .. } => places += 1,
+                Operator::BrTable { targets } => places += u64::from(targets.len()),
+                _ => {}
+            }
+        }
+        Ok(Self { nesting, loops, flow: variables.saturating_mul(places) })
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]

@@ -83,9 +83,31 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Settings and values that are not the defaults.
+    pub fn changed(&self) -> Vec<(String, u64)> {
+        let settings = |limits: &Self| match toml::Value::try_from(limits) {
+            Ok(toml::Value::Table(table)) => table,
+            Ok(_) | Err(_) => toml::Table::new(),
+        };
+        let defaults = settings(&Self::default());
+        let changed = settings(self).into_iter().filter(|(name, value)| defaults.get(name) != Some(value));
+        changed
+            .filter_map(|(name, value)| Some((snake(&name), u64::try_from(value.as_integer()?).ok()?)))
+            .collect()
+    }
+
     pub(super) fn wall(&self) -> Duration {
         Duration::from_millis(self.wall_ms)
     }
+}
+
+/// The name as the configuration has it; the API's is in camel case.
+fn snake(name: &str) -> String {
+    let letter = |letter: char| match letter {
+        'A'..='Z' => format!("_{}", letter.to_ascii_lowercase()),
+        _ => letter.to_string(),
+    };
+    name.chars().map(letter).collect()
 }
 
 /// The name of the setting that would allow more; none where nothing would.
@@ -106,5 +128,19 @@ pub(super) fn setting(limit: Limit) -> Option<&'static str> {
         Limit::HttpResponseBytes => Some("http_response_bytes"),
         Limit::HttpHeaders => Some("http_header_bytes"),
         Limit::HttpIdle => Some("http_idle_ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_default_is_named_as_in_the_configuration() {
+        assert!(Limits::default().changed().is_empty());
+        let limits = Limits { memory_bytes: 1, concurrent_calls: 2, ..Limits::default() };
+        let mut changed = limits.changed();
+        changed.sort();
+        assert_eq!(changed, [("concurrent_calls".to_owned(), 2), ("memory_bytes".to_owned(), 1)]);
     }
 }

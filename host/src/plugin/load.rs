@@ -17,6 +17,7 @@ use super::bindings::exports::holdfast::plugin::tools::Tool;
 use super::bindings::holdfast::plugin::{kv, secrets};
 use super::bindings::resumable::ResumerPre;
 use super::call::{Answer, CallState, Instance, Question};
+use super::compiler::COMPILE_TIME;
 use super::describe::{self, Checks, DescribeError};
 use super::egress;
 use super::grant::Capabilities;
@@ -31,8 +32,6 @@ use crate::clock::Clock;
 use crate::escape::escaped;
 use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part, hex};
 
-/// A Python interpreter takes about 7 s on two cores.
-const COMPILE_TIME: Duration = Duration::from_mins(2);
 /// What `describe` may use at most, whatever the plugin's limits are.
 const DESCRIBE_WALL_MS: u64 = 5000;
 const DESCRIBE_CPU_MS: u64 = 2000;
@@ -161,8 +160,7 @@ async fn compile(
     granted: Option<Capabilities>,
 ) -> Result<Compiled, LoadError> {
     let work = async {
-        let place =
-            Arc::clone(&shared.compiling).acquire_owned().await.map_err(|_| LoadError::ShuttingDown)?;
+        let place = shared.compiler.place().await.map_err(|_| LoadError::ShuttingDown)?;
         let (engine, id) = (shared.engine.clone(), id.to_owned());
         let compiling = move || {
             let _place = place;

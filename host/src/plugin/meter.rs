@@ -143,6 +143,7 @@ impl Meter {
             output_bytes: self.output_bytes.load(Ordering::Relaxed),
             log_lines: self.log_lines.load(Ordering::Relaxed),
             log_lines_dropped: self.log_lines_dropped.load(Ordering::Relaxed),
+            denials: self.denials.load(Ordering::Relaxed),
             http_requests: self.http_requests_sent.load(Ordering::Relaxed),
             http_sent_bytes: self.http_sent_bytes.load(Ordering::Relaxed),
             http_received_bytes: self.http_received_bytes.load(Ordering::Relaxed),

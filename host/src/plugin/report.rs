@@ -7,7 +7,8 @@ use super::outcome::Ended;
 use crate::id::RunId;
 use crate::tool::{OutcomeKind, ToolName};
 
-/// Logs what is not the guest's ordinary business. A call that has not ended asks a human.
+/// Logs how a call ended; what is the guest's ordinary business only for whoever looks for it (`debug`). A call that
+/// has not ended asks a human.
 pub(super) fn report(ended: Option<&Ended>, tool: &ToolName, run: &RunId, meter: &Meter) {
     let (plugin, tool) = (tool.plugin(), tool.tool());
     let limits = |setting: &str| format!("plugins.{plugin}.limits.{setting}");
@@ -26,17 +27,25 @@ pub(super) fn report(ended: Option<&Ended>, tool: &ToolName, run: &RunId, meter:
     match &ended.kind {
         OutcomeKind::Ok
         | OutcomeKind::ToolError
-        | OutcomeKind::GuestFailure { .. }
         | OutcomeKind::InvalidArgs
         | OutcomeKind::Rejected
         | OutcomeKind::Interrupted
-        | OutcomeKind::Cancelled => {}
+        | OutcomeKind::Cancelled => {
+            let outcome = ended.kind.word();
+            tracing::debug!(plugin.id = plugin, tool, run.id = %run, outcome, "a call ended");
+        }
+        OutcomeKind::GuestFailure { code } => {
+            tracing::debug!(plugin.id = plugin, tool, run.id = %run, code, "a plugin says that it failed");
+        }
         // What the guest itself was denied is told above.
-        OutcomeKind::Denied { capability } => {
-            if let Some(reason) = reason {
+        OutcomeKind::Denied { capability } => match reason {
+            Some(reason) => {
                 tracing::warn!(plugin.id = plugin, tool, run.id = %run, capability, reason, "a plugin was denied something");
             }
-        }
+            None => {
+                tracing::debug!(plugin.id = plugin, tool, run.id = %run, capability, "a call ended by a denial");
+            }
+        },
         OutcomeKind::Limit { limit } => {
             let setting = setting(*limit).map(limits);
             tracing::warn!(plugin.id = plugin, tool, run.id = %run, %limit, setting, reason, "a plugin reached a limit");
@@ -53,6 +62,99 @@ pub(super) fn report(ended: Option<&Ended>, tool: &ToolName, run: &RunId, meter:
         }
         OutcomeKind::InvalidOutput => {
             tracing::warn!(plugin.id = plugin, tool, run.id = %run, reason, "a plugin's answer was not valid");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+    use crate::tool::Limit;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn logged(kind: OutcomeKind) -> String {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(lines.clone())
+            .finish();
+        let tool = ToolName::new("evil", "act").unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            report(Some(&Ended::of(kind, "text")), &tool, &RunId::from("run-1"), &Meter::default());
+        });
+        let text = lines.0.lock().unwrap().clone();
+        String::from_utf8(text).unwrap()
+    }
+
+    /// The kind after this one, with what its line must say. A new kind does not compile until it is here.
+    fn next(kind: &OutcomeKind) -> Option<(OutcomeKind, &'static [&'static str])> {
+        Some(match kind {
+            OutcomeKind::Ok => (OutcomeKind::ToolError, &["DEBUG", "tool-error"]),
+            OutcomeKind::ToolError => {
+                (OutcomeKind::GuestFailure { code: "no-luck".to_owned() }, &["DEBUG", "no-luck"])
+            }
+            OutcomeKind::GuestFailure { .. } => (OutcomeKind::InvalidArgs, &["DEBUG", "invalid-args"]),
+            OutcomeKind::InvalidArgs => (OutcomeKind::InvalidOutput, &["WARN", "answer was not valid"]),
+            OutcomeKind::InvalidOutput => {
+                (OutcomeKind::Trap { trap: "unreachable".to_owned() }, &["WARN", "unreachable"])
+            }
+            OutcomeKind::Trap { .. } => (
+                OutcomeKind::Limit { limit: Limit::Memory },
+                &["WARN", "memory", "plugins.evil.limits.memory_bytes"],
+            ),
+            OutcomeKind::Limit { .. } => {
+                (OutcomeKind::Denied { capability: "kv".to_owned() }, &["DEBUG", "kv"])
+            }
+            OutcomeKind::Denied { .. } => (OutcomeKind::Rejected, &["DEBUG", "rejected"]),
+            OutcomeKind::Rejected => (OutcomeKind::Cancelled, &["DEBUG", "cancelled"]),
+            OutcomeKind::Cancelled => (OutcomeKind::Interrupted, &["DEBUG", "interrupted"]),
+            OutcomeKind::Interrupted => {
+                (OutcomeKind::Unavailable, &["WARN", "plugins.evil.limits.concurrent_calls"])
+            }
+            OutcomeKind::Unavailable => (OutcomeKind::HostFault, &["ERROR", "could not be run"]),
+            OutcomeKind::HostFault => return None,
+        })
+    }
+
+    #[test]
+    fn every_kind_has_a_line_with_plugin_tool_and_run() {
+        let (mut kind, mut words): (_, &[&str]) = (OutcomeKind::Ok, &["DEBUG", "ok"]);
+        loop {
+            let line = logged(kind.clone());
+            assert_eq!(line.lines().count(), 1, "{kind:?}: {line}");
+            for word in words.iter().chain(&["evil", "act", "run-1"]) {
+                assert!(line.contains(word), "{word}: {line}");
+            }
+            match next(&kind) {
+                Some((after, its)) => (kind, words) = (after, its),
+                None => return,
+            }
         }
     }
 }

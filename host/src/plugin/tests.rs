@@ -55,7 +55,11 @@ async fn call(plugin: &Plugin) -> ToolOutcome {
     call_with(plugin, &json!({"n": 1}), CancellationToken::new()).await
 }
 
-async fn call_with(plugin: &Plugin, arguments: &Value, cancelled: CancellationToken) -> ToolOutcome {
+pub(crate) async fn call_with(
+    plugin: &Plugin,
+    arguments: &Value,
+    cancelled: CancellationToken,
+) -> ToolOutcome {
     let owner = Owner { org: OrgId::from("acme"), user: UserId::from("ann") };
     let invocation = Invocation {
         run: &RunId::from("run-1"),
@@ -361,6 +365,21 @@ async fn host_calls_are_counted_and_log_lines_dropped() {
     assert_eq!(outcome.kind, limit(Limit::HostCallBytes));
     let bad = "(i32.store8 (i32.const 0) (i32.const 0xff)) (call $log (i32.const 2) (i32.const 0) (i32.const 1)) (call $done)";
     assert_eq!(self::outcome(&Guest::new().logging().call(bad)).await.kind, trap("host-call"));
+}
+
+#[tokio::test]
+async fn what_surrounds_a_call_is_the_guests_work_too() {
+    let settings = with_limits(|limits| limits.cpu_ms = 200);
+    for guest in [
+        Guest::new().realloc("(loop $l (br $l)) (unreachable)"),
+        Guest::new().after_call("(loop $l (br $l))"),
+    ] {
+        let plugin = load(&guest, &settings).await.unwrap();
+        assert_eq!(call(&plugin).await.kind, limit(Limit::Cpu));
+    }
+    let large =
+        Guest::new().with_items("(core module $big (memory 60000)) (core instance (instantiate $big))");
+    assert!(refusal(&large).await.contains("limit: memory"), "{}", refusal(&large).await);
 }
 
 #[tokio::test]

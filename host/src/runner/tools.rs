@@ -13,9 +13,12 @@ use super::drive::DriveError;
 use super::presence::Present;
 use super::verdict::{Asked, Inquirer, Runnable, Verdict, verdict};
 use crate::agent::Agent;
+use crate::escape::escaped;
 use crate::plugin::Invocation;
 use crate::run::{DueCall, Run};
-use crate::tool::{Inquiry, PendingApproval, Question, Returned, Suspension, ToolCall, ToolName};
+use crate::tool::{
+    Inquiry, OutcomeKind, PendingApproval, Question, Returned, Suspension, ToolCall, ToolName, ToolOutcome,
+};
 
 impl Runner {
     /// Runs the first calls that may run; where none may, pauses the run for the ones that need a human.
@@ -31,7 +34,10 @@ impl Runner {
         for DueCall { call, standing } in due {
             match verdict(&registry, &run.spec().agent, &call, &standing) {
                 Verdict::Run(what) => runnable.push((call, what)),
-                Verdict::Answer(outcome) => run.finished(&call.id, outcome, 0, self.clock.now())?,
+                Verdict::Answer(outcome) => {
+                    report_refusal(&run.spec().agent, &call, &outcome);
+                    run.finished(&call.id, outcome, 0, self.clock.now())?;
+                }
                 Verdict::Ask(what) => asked.push(self.approval(run, call, what)),
                 Verdict::Inquire(what) => asked.push(self.inquiry(call, what)),
             }
@@ -163,4 +169,18 @@ impl Runner {
 fn answer_within(agent: &Agent, tool: &ToolName) -> Duration {
     let terms = agent.approval_terms(tool);
     Duration::from_millis(terms.expiry_ms.unwrap_or(agent.options.approval_expiry_ms))
+}
+
+/// For the operator: a call that did not run, and the rule that would let it. The run and the agent are in
+/// the span around this.
+fn report_refusal(agent: &Agent, call: &ToolCall, outcome: &ToolOutcome) {
+    // The model may have made the name up.
+    let tool = escaped(&call.name, 100);
+    let kind = outcome.kind.word();
+    if matches!(outcome.kind, OutcomeKind::Denied { .. }) {
+        let setting = format!("agents.{}.approval", agent.id);
+        tracing::warn!(tool, outcome = kind, setting, "the agent's policy forbids a call");
+    } else {
+        tracing::debug!(tool, outcome = kind, "a call did not run");
+    }
 }

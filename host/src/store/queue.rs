@@ -5,7 +5,7 @@
 
 use super::dialect::{Dialect, Sql};
 use super::row::RunRow;
-use super::{KeyClaim, StoreError};
+use super::{KeyClaim, Standing, StoreError};
 use crate::id::{OrgId, RunId, SessionId};
 
 /// On what terms a run is let in.
@@ -135,6 +135,28 @@ pub(super) async fn state<D: Dialect>(sql: &mut Sql<'_, D>) -> Result<QueueState
             .collect::<Result<_, StoreError>>()?,
         waiting: waiting.iter().map(|row| row.text(0).map(OrgId::from)).collect::<Result<_, _>>()?,
     })
+}
+
+pub(super) async fn standing<D: Dialect>(sql: &mut Sql<'_, D>) -> Result<Standing, StoreError> {
+    // The partial index on unfinished runs has them all, however many there have been.
+    let unfinished = sql
+        .rows(
+            "select status, count(*) from runs where status in ('QUEUED', 'RUNNING', 'PAUSED') group by status",
+            &[],
+        )
+        .await?;
+    let pending = sql.row("select count(*) from approvals where status = 'PENDING'", &[]).await?;
+    let mut standing =
+        Standing { pending_approvals: pending.map_or(Ok(0), |row| row.count(0))?, ..Standing::default() };
+    for row in &unfinished {
+        let count = row.count(1)?;
+        match row.text(0)?.as_str() {
+            "QUEUED" => standing.queued = count,
+            "RUNNING" => standing.running = count,
+            _ => standing.paused = count,
+        }
+    }
+    Ok(standing)
 }
 
 pub(super) async fn next_in_background<D: Dialect>(

@@ -4,6 +4,7 @@ mod open;
 mod write;
 
 use std::sync::{Mutex, OnceLock};
+use std::time::Instant;
 
 use sqlx::Pool;
 use tokio::sync::mpsc;
@@ -18,9 +19,10 @@ use super::writer::Write;
 use super::{
     AgentWrite, AgentWritten, ApprovalFilter, ApprovalRow, AuditFilter, AuditRow, Caps, Claim, Creation,
     Deletion, DueWebhook, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace,
-    Listed, QueueState, Range, Redelivery, RunFilter, RunSummary, SessionFilter, Store, StoreError,
-    StoredAgent, Terms, WebhookAttempt, WebhookDelivery, WebhookFilter, WebhookPrune, WriteOff, agents,
-    approvals, audit, claims, deliveries, history, keys, kv, lists, outbox, queue, runs, sessions, usage,
+    Listed, Observer, QueueState, Range, Redelivery, RunFilter, RunSummary, SessionFilter, Standing, Store,
+    StoreError, StoredAgent, Terms, WebhookAttempt, WebhookDelivery, WebhookFilter, WebhookPrune, WriteOff,
+    agents, approvals, audit, claims, deliveries, history, keys, kv, lists, outbox, queue, runs, sessions,
+    usage,
 };
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
@@ -40,6 +42,7 @@ pub(super) struct SqlStore<D: Dialect> {
     access: Access,
     watchers: Watchers,
     subscriptions: OnceLock<Vec<Subscription>>,
+    observer: OnceLock<Observer>,
 }
 
 /// What a store may be used for.
@@ -55,12 +58,13 @@ pub(super) enum Access {
 impl<D: Dialect> Store for SqlStore<D> {
     async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError> {
         self.check_owner()?;
+        let since = Instant::now();
         let change = Box::new(RunChange::of(run, self.subscriptions())?);
         let origin = Box::new(OriginRow::of(run));
         let terms = Box::new(terms.clone());
         let creation = self.write(|reply| Write::Create(origin, change, terms, reply)).await?;
         if creation == Creation::Created {
-            run.saved();
+            self.written(run, since);
         }
         Ok(creation)
     }
@@ -214,6 +218,15 @@ impl<D: Dialect> Store for SqlStore<D> {
     }
 
     // -- Webhooks --
+
+    fn observe(&self, observer: Observer) {
+        // Whoever comes second changes nothing.
+        let _ = self.observer.set(observer);
+    }
+
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        queue::standing(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
 
     fn subscribe(&self, subscriptions: Vec<Subscription>) {
         // Whoever comes second changes nothing.

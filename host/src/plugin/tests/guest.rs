@@ -15,6 +15,12 @@ pub(crate) struct Guest {
     /// Empty interfaces, imported and never used.
     imports: Vec<String>,
     logs: bool,
+    /// Of `realloc`.
+    realloc: String,
+    /// Of what is called when the answer to `call` was read; empty = nothing is.
+    after_call: String,
+    /// More items of the component.
+    items: String,
     /// Exports `resumable` without its function, in this version.
     resumable: Option<&'static str>,
 }
@@ -30,43 +36,61 @@ impl Guest {
             tools: vec![("act".to_owned(), schema.to_owned())],
             imports: Vec::new(),
             logs: false,
+            realloc: REALLOC.to_owned(),
+            after_call: String::new(),
+            items: String::new(),
             resumable: None,
         }
     }
 
-    pub(super) fn describe(mut self, body: &str) -> Self {
+    pub(crate) fn describe(mut self, body: &str) -> Self {
         body.clone_into(&mut self.describe);
         self
     }
 
-    pub(super) fn call(mut self, body: &str) -> Self {
+    pub(crate) fn call(mut self, body: &str) -> Self {
         body.clone_into(&mut self.call);
         self
     }
 
-    pub(super) fn start(mut self, body: &str) -> Self {
+    pub(crate) fn start(mut self, body: &str) -> Self {
         body.clone_into(&mut self.start);
         self
     }
 
+    pub(crate) fn realloc(mut self, body: &str) -> Self {
+        body.clone_into(&mut self.realloc);
+        self
+    }
+
+    pub(crate) fn after_call(mut self, body: &str) -> Self {
+        body.clone_into(&mut self.after_call);
+        self
+    }
+
+    pub(crate) fn with_items(mut self, items: &str) -> Self {
+        items.clone_into(&mut self.items);
+        self
+    }
+
     /// Names and input schemas.
-    pub(super) fn describing(mut self, tools: &[(&str, &str)]) -> Self {
+    pub(crate) fn describing(mut self, tools: &[(&str, &str)]) -> Self {
         self.tools = tools.iter().map(|(name, schema)| ((*name).to_owned(), (*schema).to_owned())).collect();
         self
     }
 
-    pub(super) fn importing(mut self, name: &str) -> Self {
+    pub(crate) fn importing(mut self, name: &str) -> Self {
         self.imports.push(name.to_owned());
         self
     }
 
-    pub(super) fn resumable(mut self, version: &'static str) -> Self {
+    pub(crate) fn resumable(mut self, version: &'static str) -> Self {
         self.resumable = Some(version);
         self
     }
 
     /// Makes `(call $log level pointer length)` work.
-    pub(super) fn logging(mut self) -> Self {
+    pub(crate) fn logging(mut self) -> Self {
         self.logs = true;
         self
     }
@@ -77,6 +101,7 @@ impl Guest {
 
     fn wat(&self) -> String {
         let optional = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
+        let after = !self.after_call.is_empty();
         let random = self.describe.contains("$changing");
         let clock = self.describe.contains("$telling-time");
         let unused: Vec<String> =
@@ -111,6 +136,13 @@ impl Guest {
                 "{start}",
                 &optional(!self.start.is_empty(), &format!("(func $start {}) (start $start)", self.start)),
             )
+            .replace("{realloc}", &self.realloc)
+            .replace("{items}", &self.items)
+            .replace(
+                "{after-call}",
+                &optional(after, &format!("(func (export \"after\") (param i32) {})", self.after_call)),
+            )
+            .replace("{post-return}", &optional(after, "(post-return (core func $m \"after\"))"))
             .replace("{describe}", &self.describe)
             .replace("{call}", &self.call)
             .replace("{data}", &self.data())
@@ -147,6 +179,11 @@ impl Guest {
         )
     }
 }
+
+const REALLOC: &str = "
+        (local.set $p (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
+        (global.set $heap (i32.add (local.get $p) (local.get 3)))
+        (local.get $p)";
 
 const LOG_IMPORT: &str = r#"
     (import "{log-name}" (instance $log
@@ -191,6 +228,7 @@ const CORE_RANDOM: &str = r#"
 
 const WAT: &str = r#"
 (component
+  {items}
   {unused}
   {log-import}
   {random-import}
@@ -217,11 +255,8 @@ const WAT: &str = r#"
       (data (i32.const 16) "done")
       (data (i32.const 200) "describe")
       {data}
-      (func (export "realloc") (param i32 i32 i32 i32) (result i32)
-        (local $p i32)
-        (local.set $p (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
-        (global.set $heap (i32.add (local.get $p) (local.get 3)))
-        (local.get $p))
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local $p i32) {realloc})
+      {after-call}
       (func $recurse (param $deep i32) (result i32)
         (i32.add (call $recurse (i32.add (local.get $deep) (i32.const 1))) (i32.const 1)))
       (func $parts (param $count i32) (result i32)
@@ -276,7 +311,7 @@ const WAT: &str = r#"
     (func $call (param "ctx" $context) (param "tool" string) (param "arguments" string)
       (result (result $outcome (error $failure)))
       (canon lift (core func $m "call") (memory (core memory $mem "memory"))
-        (realloc (core func $m "realloc"))))
+        (realloc (core func $m "realloc")) {post-return}))
     (export "call" (func $call)))
   (instance $tools (instantiate $inner {with-log} {with-random} {with-clock}))
   {resumable}

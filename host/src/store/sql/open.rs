@@ -57,6 +57,7 @@ impl<D: Dialect> SqlStore<D> {
             access,
             watchers,
             subscriptions: OnceLock::new(),
+            observer: OnceLock::new(),
         })
     }
 }

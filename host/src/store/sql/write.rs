@@ -1,6 +1,7 @@
 //! How a method hands its write to the writer, and waits for what came of it.
 
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,6 +31,14 @@ impl<D: Dialect> SqlStore<D> {
         self.subscriptions.get().map_or(&[], Vec::as_slice)
     }
 
+    /// The run's new events are written.
+    pub(super) fn written(&self, run: &mut Run, since: Instant) {
+        if let Some(observer) = self.observer.get() {
+            observer(run, since.elapsed());
+        }
+        run.saved();
+    }
+
     pub(super) fn check_owner(&self) -> Result<(), StoreError> {
         match self.access {
             Access::Owner => Ok(()),
@@ -43,11 +52,12 @@ impl<D: Dialect> SqlStore<D> {
         claim: Option<&KeyClaim>,
     ) -> Result<Claim, StoreError> {
         self.check_owner()?;
+        let since = Instant::now();
         let change = Box::new(RunChange::of(run, self.subscriptions())?);
         let claim = claim.cloned();
         let claim = self.write(|reply| Write::Save(change, claim, reply)).await?;
         if claim == Claim::New {
-            run.saved();
+            self.written(run, since);
         }
         Ok(claim)
     }

@@ -1,0 +1,454 @@
+//! Fixtures that mean harm by being loaded: what runs then, what has to be compiled, and what it says.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use holdfast::plugin::Limits;
+use wasm_encoder as wasm;
+
+use super::{Phase, Row};
+use crate::support::wat_guest::Guest;
+
+const TOOLS: &str = "holdfast:plugin/tools@0.1.0";
+/// A component that is only looked at ends here: it exports something under the right name.
+const UNTYPED: &str = "other types";
+
+fn row(name: &'static str, component: Vec<u8>, outcome: &'static str) -> Row {
+    Row {
+        name,
+        component,
+        limits: Limits { memory_bytes: 64 << 20, ..Limits::default() },
+        kv: false,
+        phase: Phase::Load,
+        outcome,
+        within: Duration::from_mins(1),
+        peak_mib: 128,
+    }
+}
+
+fn wat(name: &'static str, guest: &Guest, outcome: &'static str) -> Row {
+    row(name, guest.bytes(), outcome)
+}
+
+fn text(name: &'static str, text: &str, outcome: &'static str) -> Row {
+    row(name, wat::parse_str(text).expect("valid text"), outcome)
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    let mut rows = starting();
+    rows.extend(describing());
+    rows.extend(schemas());
+    rows.extend(pretending());
+    rows.extend(proposals());
+    rows.extend(sizes());
+    rows.extend(bombs());
+    rows
+}
+
+fn starting() -> Vec<Row> {
+    let with = |items: &str| Guest::new().with_items(items);
+    vec![
+        wat("loop in init", &Guest::new().start("(loop $l (br $l))"), "reached a limit"),
+        wat("trap in init", &Guest::new().start("(unreachable)"), "crashed"),
+        wat("loop in describe", &Guest::new().describe("(loop $l (br $l)) (unreachable)"), "reached a limit"),
+        wat("trap in describe", &Guest::new().describe("(unreachable)"), "crashed"),
+        wat("stack overflow in describe", &Guest::new().describe("(call $recurse (i32.const 0))"), "stack"),
+        wat(
+            "memory above the limit from the start",
+            &with("(core module $big (memory 60000)) (core instance (instantiate $big))"),
+            "limit: memory",
+        ),
+        wat(
+            "table above the limit from the start",
+            &with("(core module $big (table 9000000 funcref)) (core instance (instantiate $big))"),
+            "limit: tables",
+        ),
+        wat(
+            "data beyond the memory",
+            &with(
+                "(core module $big (memory 1) (data (i32.const 65535) \"ab\")) (core instance (instantiate $big))",
+            ),
+            "crashed",
+        ),
+        wat(
+            "100 memories",
+            &with(&format!("(core module $m (memory 1)) {}", "(core instance (instantiate $m))".repeat(100))),
+            "could not be started",
+        ),
+        wat(
+            "900 inner instances",
+            &with(&format!("(core module $m) {}", "(core instance (instantiate $m))".repeat(900))),
+            "could not be started",
+        ),
+    ]
+}
+
+fn describing() -> Vec<Row> {
+    let lies = |name, body: &str, outcome| wat(name, &Guest::new().describe(body), outcome);
+    vec![
+        wat("describe that differs", &Guest::new().describe("(call $changing)"), "differently"),
+        wat("describe that tells the time", &Guest::new().describe("(call $telling-time)"), "differently"),
+        lies(
+            "5 MB schema",
+            "(drop (memory.grow (i32.const 200))) (i32.store (i32.const 4112) (i32.const 200000))
+             (i32.store (i32.const 4116) (i32.const 5000000)) (i32.const 160)",
+            "output size",
+        ),
+        lies(
+            "3 MB schema",
+            "(drop (memory.grow (i32.const 200))) (i32.store (i32.const 4112) (i32.const 200000))
+             (i32.store (i32.const 4116) (i32.const 3000000)) (i32.const 160)",
+            "the most is 65536",
+        ),
+        lies(
+            "4 billion tools",
+            "(i32.store (i32.const 164) (i32.const -1)) (i32.const 160)",
+            "could not be read",
+        ),
+        lies(
+            "a tool's name out of bounds",
+            "(i32.store (i32.const 4096) (i32.const -4)) (i32.const 160)",
+            "could not be read",
+        ),
+    ]
+}
+
+fn schemas() -> Vec<Row> {
+    let with = |name, schema: &str, outcome| wat(name, &Guest::new().describing(&[("act", schema)]), outcome);
+    let property = |schema: &str| format!(r#"{{"type":"object","properties":{{"n":{schema}}}}}"#);
+    vec![
+        with("schema that is no JSON", "{", "not JSON"),
+        with("schema of no object", r#"{"type":"string"}"#, "schema"),
+        with("schema with a remote $ref", &property(r#"{"$ref":"http://127.0.0.1:1/x.json"}"#), "schema"),
+        with("schema with a file $ref", &property(r#"{"$ref":"file:///etc/passwd"}"#), "schema"),
+        with("schema that is no schema", &property(r#"{"type":"no-such-type"}"#), "schema"),
+        with("catastrophic regex", &property(r#"{"type":"string","pattern":"^(a+)+$"}"#), "loaded"),
+        with(
+            "regex of a gigabyte",
+            &property(r#"{"type":"string","pattern":"(((a{1,100}){1,100}){1,100}){1,100}"}"#),
+            "schema",
+        ),
+        with("regex that looks back", &property(r#"{"type":"string","pattern":"(a)\\1"}"#), "schema"),
+        with(
+            "schema 5000 deep",
+            &property(&format!("{}{{}}{}", r#"{"not":"#.repeat(5000), "}".repeat(5000))),
+            "schema",
+        ),
+        wat(
+            "tool of another plugin",
+            &Guest::new().describing(&[("a__b", r#"{"type":"object"}"#)]),
+            "legal name",
+        ),
+        wat(
+            "one tool twice",
+            &Guest::new().describing(&[("a", r#"{"type":"object"}"#), ("a", r#"{"type":"object"}"#)]),
+            "twice",
+        ),
+    ]
+}
+
+fn pretending() -> Vec<Row> {
+    let empty = format!(r#"(instance $i) (export "{TOOLS}" (instance $i))"#);
+    vec![
+        text("a core module", "(module)", "core WebAssembly module"),
+        row("no WebAssembly", b"#!/bin/sh\nexit 1\n".to_vec(), "not a WebAssembly component"),
+        row("cut off", Guest::new().bytes()[..900].to_vec(), "not a WebAssembly component"),
+        text("no export", "(component)", "does not export"),
+        text("an export of another type", &format!("(component {empty})"), UNTYPED),
+        text(
+            "unknown import",
+            &format!(r#"(component (import "evil:host/api" (instance)) {empty})"#),
+            "evil:host/api",
+        ),
+        text(
+            "WASI of another version",
+            &format!(r#"(component (import "wasi:cli/environment@0.3.0" (instance)) {empty})"#),
+            "wasi:cli/environment@0.3.0",
+        ),
+        wat("an interface without its function", &Guest::new().resumable("0.1.0"), UNTYPED),
+        wat("WASI of another patch", &Guest::new().importing("wasi:cli/environment@0.2.99"), "loaded"),
+        text(
+            "WASI that the base has not",
+            &format!(r#"(component (import "wasi:http/outgoing-handler@0.2.6" (instance)) {empty})"#),
+            "wasi:http",
+        ),
+        text(
+            "kv without a grant",
+            &format!(r#"(component (import "holdfast:plugin/kv@0.1.0" (instance)) {empty})"#),
+            "kv = true",
+        ),
+        text(
+            "WASI of another type",
+            &format!(
+                r#"(component (import "wasi:cli/environment@0.2.6" (instance (export "get-environment" (func (param "x" u64))))) {empty})"#
+            ),
+            UNTYPED,
+        ),
+        text(
+            "a function as an import",
+            &format!(r#"(component (import "f" (func)) {empty})"#),
+            "only interfaces",
+        ),
+    ]
+}
+
+/// What the engine does not speak is refused before anything of it runs.
+fn proposals() -> Vec<Row> {
+    let with = |name, module: &str| {
+        let items = format!("(core module $m {module})");
+        row(name, Guest::new().with_items(&items).bytes(), "does not compile")
+    };
+    vec![
+        with("64-bit memory", "(memory i64 1)"),
+        with("two memories", "(memory 1) (memory 1)"),
+        with("shared memory", "(memory 1 2 shared)"),
+        with("exceptions", "(tag $t) (func (throw $t))"),
+        with("garbage-collected structs", "(type $s (struct (field i32))) (func (param (ref $s)))"),
+        with(
+            "relaxed SIMD",
+            "(func (result v128) (f32x4.relaxed_min (v128.const i64x2 0 0) (v128.const i64x2 0 0)))",
+        ),
+        with("pages of one byte", "(memory 1 (pagesize 1))"),
+        with("stack switching", "(type $f (func)) (type $c (cont $f)) (func (param (ref $c)))"),
+    ]
+}
+
+fn sizes() -> Vec<Row> {
+    let custom = |bytes: usize| {
+        let mut component = wasm::Component::new();
+        component
+            .section(&wasm::CustomSection { name: Cow::Borrowed("x"), data: Cow::Owned(vec![1; bytes]) });
+        finish(component)
+    };
+    let mut exports = wasm::ComponentExportSection::new();
+    for number in 0..200_000 {
+        exports.export(format!("n{number}"), wasm::ComponentExportKind::Instance, 0, None);
+    }
+    let mut many = wasm::Component::new();
+    many.section(&instance());
+    many.section(&exports);
+    let data = format!(
+        "(core module $m (memory 900) (data (i32.const 0) \"{}\")) (core instance (instantiate $m))",
+        "x".repeat(8 << 20)
+    );
+    vec![
+        Row { peak_mib: 400, ..row("60 MB of custom section", custom(60 << 20), UNTYPED) },
+        Row { peak_mib: 400, ..row("70 MB file", custom(70 << 20), "component_bytes") },
+        row("200,000 exports", many.finish(), "not"),
+        Row { peak_mib: 400, ..row("8 MB of data", Guest::new().with_items(&data).bytes(), "loaded") },
+    ]
+}
+
+/// Everything that takes a compiler long. Each compiles within its bound, or is refused before.
+fn bombs() -> Vec<Row> {
+    let bomb = |name, module: wasm::Module, outcome| Row {
+        peak_mib: 1500,
+        within: Duration::from_secs(150),
+        ..row(name, around(&module), outcome)
+    };
+    vec![
+        bomb(
+            "one function of 1.9 MB",
+            one_function(0, |code| {
+                for _ in 0..630_000 {
+                    code.i32_const(1);
+                    code.drop();
+                }
+            }),
+            UNTYPED,
+        ),
+        bomb(
+            "one function of 3 MB",
+            one_function(0, |code| {
+                for _ in 0..1_000_000 {
+                    code.i32_const(1);
+                    code.drop();
+                }
+            }),
+            "the most is",
+        ),
+        bomb("50,000 locals and as many loops", locals_and_loops(50_000, 50_000), "the most is"),
+        bomb("49,000 loops in each other", locals_and_loops(200, 49_000), "levels of blocks"),
+        bomb("1900 loops in each other", locals_and_loops(5_000, 1_900), UNTYPED),
+        bomb("49,000 loops side by side", loops_in_a_row(200, 49_000), "loops in one function"),
+        bomb("20,000 blocks side by side", blocks_in_a_row(200, 20_000), UNTYPED),
+        bomb("10,000 locals and 990 loops", locals_and_loops(10_000, 990), UNTYPED),
+        bomb("branch tables of 1.5 MB", branch_tables(), UNTYPED),
+        bomb(
+            "blocks 100,000 deep",
+            one_function(0, |code| {
+                for _ in 0..100_000 {
+                    code.block(wasm::BlockType::Empty);
+                }
+                for _ in 0..100_000 {
+                    code.end();
+                }
+            }),
+            "levels of blocks",
+        ),
+        bomb("59,000 small functions", functions(59_000), UNTYPED),
+        bomb("61,000 small functions", functions(61_000), "the most is"),
+        bomb("900,000 types", types(900_000), "types; the most is"),
+        bomb("9,900 types", types(9_900), UNTYPED),
+        row("1000 modules inside", nested(1000), "the most is"),
+        row("components 1000 deep", deep(1000), "the most is"),
+        row("component types 500 deep", deep_types(500), "not"),
+        row("a record of records of records", doubling_types(40), "not"),
+    ]
+}
+
+fn instance() -> wasm::ComponentInstanceSection {
+    let mut instances = wasm::ComponentInstanceSection::new();
+    instances.export_items([] as [(&str, wasm::ComponentExportKind, u32); 0]);
+    instances
+}
+
+/// With an export of the right name: everything before it is read and compiled.
+fn finish(mut component: wasm::Component) -> Vec<u8> {
+    component.section(&instance());
+    let mut exports = wasm::ComponentExportSection::new();
+    exports.export(TOOLS, wasm::ComponentExportKind::Instance, 0, None);
+    component.section(&exports);
+    component.finish()
+}
+
+fn around(module: &wasm::Module) -> Vec<u8> {
+    let mut component = wasm::Component::new();
+    component.section(&wasm::ModuleSection(module));
+    finish(component)
+}
+
+fn one_function(locals: u32, write: impl Fn(&mut wasm::InstructionSink<'_>)) -> wasm::Module {
+    let mut types = wasm::TypeSection::new();
+    types.ty().function([], []);
+    let mut functions = wasm::FunctionSection::new();
+    functions.function(0);
+    let mut body = wasm::Function::new([(locals, wasm::ValType::I32)]);
+    write(&mut body.instructions());
+    body.instructions().end();
+    let mut code = wasm::CodeSection::new();
+    code.function(&body);
+    let mut module = wasm::Module::new();
+    module.section(&types).section(&functions).section(&code);
+    module
+}
+
+/// Each loop's head may have a value of each local that comes from two places.
+fn locals_and_loops(locals: u32, loops: u32) -> wasm::Module {
+    one_function(locals.min(49_999), |code| {
+        for number in 0..loops {
+            code.loop_(wasm::BlockType::Empty);
+            code.local_get(number % locals.min(49_999))
+                .i32_const(1)
+                .i32_add()
+                .local_tee((number * 7) % locals.min(49_999));
+            code.br_if(0);
+        }
+        for _ in 0..loops {
+            code.end();
+        }
+    })
+}
+
+fn loops_in_a_row(locals: u32, loops: u32) -> wasm::Module {
+    one_function(locals, |code| {
+        for number in 0..loops {
+            code.loop_(wasm::BlockType::Empty);
+            code.local_get(number % locals).i32_const(1).i32_add().local_tee((number * 7) % locals);
+            code.br_if(0).end();
+        }
+    })
+}
+
+fn blocks_in_a_row(locals: u32, blocks: u32) -> wasm::Module {
+    one_function(locals, |code| {
+        for number in 0..blocks {
+            code.block(wasm::BlockType::Empty);
+            code.local_get(number % locals).br_if(0);
+            code.local_get(number % locals).i32_const(1).i32_add().local_set((number * 7) % locals).end();
+        }
+    })
+}
+
+fn branch_tables() -> wasm::Module {
+    let targets = vec![0_u32; 15_000];
+    one_function(0, |code| {
+        for _ in 0..100 {
+            code.block(wasm::BlockType::Empty).i32_const(1).br_table(targets.iter().copied(), 0).end();
+        }
+    })
+}
+
+fn functions(count: u32) -> wasm::Module {
+    let mut types = wasm::TypeSection::new();
+    types.ty().function([], [wasm::ValType::I32]);
+    let (mut functions, mut code) = (wasm::FunctionSection::new(), wasm::CodeSection::new());
+    for number in 0..count {
+        functions.function(0);
+        let mut body = wasm::Function::new([]);
+        body.instructions().i32_const(number.cast_signed()).end();
+        code.function(&body);
+    }
+    let mut module = wasm::Module::new();
+    module.section(&types).section(&functions).section(&code);
+    module
+}
+
+fn types(count: u32) -> wasm::Module {
+    let mut types = wasm::TypeSection::new();
+    for number in 0..count {
+        let parameters =
+            (0..20).map(|bit| if number >> bit & 1 == 0 { wasm::ValType::I32 } else { wasm::ValType::I64 });
+        types.ty().function(parameters, []);
+    }
+    let mut module = wasm::Module::new();
+    module.section(&types);
+    module
+}
+
+fn nested(count: u32) -> Vec<u8> {
+    let mut component = wasm::Component::new();
+    for _ in 0..count {
+        component.section(&wasm::ModuleSection(&wasm::Module::new()));
+    }
+    finish(component)
+}
+
+fn deep(levels: u32) -> Vec<u8> {
+    let mut inner = wasm::Component::new();
+    for _ in 0..levels {
+        let mut outer = wasm::Component::new();
+        outer.section(&wasm::NestedComponentSection(&inner));
+        inner = outer;
+    }
+    let mut outer = wasm::Component::new();
+    outer.section(&wasm::NestedComponentSection(&inner));
+    finish(outer)
+}
+
+/// Each type has two of the one before.
+fn doubling_types(levels: u32) -> Vec<u8> {
+    let mut types = wasm::ComponentTypeSection::new();
+    types.defined_type().primitive(wasm::PrimitiveValType::U64);
+    for level in 0..levels {
+        let before = wasm::ComponentValType::Type(level);
+        types.defined_type().tuple([before, before]);
+    }
+    let mut component = wasm::Component::new();
+    component.section(&types);
+    finish(component)
+}
+
+fn deep_types(levels: u32) -> Vec<u8> {
+    let mut inner = wasm::ComponentType::new();
+    for _ in 0..levels {
+        let mut outer = wasm::ComponentType::new();
+        outer.ty().component(&inner);
+        inner = outer;
+    }
+    let mut types = wasm::ComponentTypeSection::new();
+    types.component(&inner);
+    let mut component = wasm::Component::new();
+    component.section(&types);
+    finish(component)
+}
