@@ -38,6 +38,7 @@ mod load_refusals;
 mod models_over_http;
 mod openapi;
 mod pause_survives_kill;
+mod plugin_grants;
 mod queue_fairness;
 mod quorum;
 mod rate_limit;

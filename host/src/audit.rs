@@ -20,9 +20,14 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Whoever runs `holdfast key` on the server's machine.
+    /// Whoever runs `holdfast` on the server's machine.
     pub fn command_line() -> Self {
         Self::from(UserId::from("command-line"))
+    }
+
+    /// The server itself.
+    pub fn system() -> Self {
+        Self::from(UserId::from("system"))
     }
 }
 
@@ -62,10 +67,15 @@ pub enum Action {
     ApprovalDecided,
     KeyCreated,
     KeyRevoked,
+    PluginInstalled,
+    PluginRemoved,
+    PluginGranted,
+    PluginGrantWithdrawn,
+    PluginRevoked,
 }
 
 impl Action {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 13] = [
         Self::AgentCreated,
         Self::AgentUpdated,
         Self::AgentDeleted,
@@ -74,6 +84,11 @@ impl Action {
         Self::ApprovalDecided,
         Self::KeyCreated,
         Self::KeyRevoked,
+        Self::PluginInstalled,
+        Self::PluginRemoved,
+        Self::PluginGranted,
+        Self::PluginGrantWithdrawn,
+        Self::PluginRevoked,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -86,6 +101,11 @@ impl Action {
             Self::ApprovalDecided => "approval.decided",
             Self::KeyCreated => "key.created",
             Self::KeyRevoked => "key.revoked",
+            Self::PluginInstalled => "plugin.installed",
+            Self::PluginRemoved => "plugin.removed",
+            Self::PluginGranted => "plugin.granted",
+            Self::PluginGrantWithdrawn => "plugin.grant-withdrawn",
+            Self::PluginRevoked => "plugin.revoked",
         }
     }
 }
@@ -96,10 +116,11 @@ pub enum ObjectType {
     Run,
     Approval,
     Key,
+    Plugin,
 }
 
 impl ObjectType {
-    const ALL: [Self; 4] = [Self::Agent, Self::Run, Self::Approval, Self::Key];
+    const ALL: [Self; 5] = [Self::Agent, Self::Run, Self::Approval, Self::Key, Self::Plugin];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -107,6 +128,7 @@ impl ObjectType {
             Self::Run => "run",
             Self::Approval => "approval",
             Self::Key => "key",
+            Self::Plugin => "plugin",
         }
     }
 }

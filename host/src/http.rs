@@ -4,6 +4,7 @@
 //! in [`router`], once, and the OpenAPI document is made from the same list.
 
 mod admin_agents;
+mod admin_plugins;
 mod admission;
 mod agent_book;
 mod agents;
@@ -16,6 +17,7 @@ mod extract;
 mod health;
 mod media;
 mod page;
+mod plugins;
 mod problem;
 mod rate_limit;
 mod run_list;
@@ -28,7 +30,6 @@ mod webhooks;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
@@ -52,8 +53,7 @@ use crate::budget::Budgets;
 use crate::clock::Clock;
 use crate::id::Ids;
 use crate::model::Models;
-use crate::plugin::PluginHost;
-use crate::registry::ToolRegistry;
+use crate::registry::Shelf;
 use crate::runner::Runner;
 use crate::store::Store;
 
@@ -62,8 +62,7 @@ use crate::store::Store;
 pub struct App {
     pub(crate) runner: Runner,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) registry: Arc<ArcSwap<ToolRegistry>>,
-    pub(crate) plugins: PluginHost,
+    pub(crate) registry: Shelf,
     pub(crate) agents: AgentBook,
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) rate: RateLimiter,
@@ -102,7 +101,7 @@ impl Default for HttpLimits {
         (name = "approvals", description = "Decide what waits for a human, whatever run it belongs to"),
         (name = "sessions", description = "Conversations: the runs of one user with one agent"),
         (name = "agents", description = "The agents of this server"),
-        (name = "admin", description = "For the role admin: agents, the audit log"),
+        (name = "admin", description = "For the role admin: agents, plugins, the audit log"),
         (name = "catalog", description = "Tools, plugins and models"),
         (name = "health", description = "Liveness and readiness; no token needed"),
     ),
@@ -134,12 +133,16 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(admin_agents::list, admin_agents::create))
         .routes(routes!(admin_agents::get, admin_agents::update, admin_agents::delete))
         .routes(routes!(admin_agents::restore))
+        .routes(routes!(admin_plugins::get, admin_plugins::install, admin_plugins::remove))
+        .routes(routes!(admin_plugins::grant))
+        .routes(routes!(admin_plugins::withdraw))
+        .routes(routes!(admin_plugins::revoke))
         .routes(routes!(audit::list))
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(agents::list))
         .routes(routes!(agents::get))
         .routes(routes!(catalog::tools))
-        .routes(routes!(catalog::plugins))
+        .routes(routes!(plugins::list))
         .routes(routes!(catalog::models))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

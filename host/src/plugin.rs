@@ -6,6 +6,7 @@
 
 mod bindings;
 mod call;
+mod choice;
 mod control;
 mod describe;
 mod destination;
@@ -20,14 +21,16 @@ mod log;
 mod manifest;
 mod meter;
 mod outcome;
+mod prepared;
 mod report;
+mod request;
 #[cfg(test)]
 pub(crate) mod tests;
 mod wasi;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,7 +44,7 @@ use wasmtime::component::{HasSelf, Linker};
 
 use self::bindings::FullPluginPre;
 use self::call::CallState;
-use self::describe::Checks;
+pub use self::choice::UnknownChoice;
 pub use self::destination::{Audience, HostPattern, Scheme};
 use self::engine::{GuestThreads, Ticker};
 pub use self::grant::{Capabilities, HeaderWord, HttpRule, KvRule, KvScope, Method, SecretName, SecretRule};
@@ -51,14 +54,14 @@ pub use self::load::LoadError;
 pub use self::manifest::{Manifest, ManifestError};
 use self::meter::Meter;
 use self::outcome::Ended;
+pub use self::prepared::{Code, Prepared};
+pub use self::request::Request;
 use crate::clock::Clock;
 use crate::id::{CallId, RunId, SessionId};
 use crate::session::Owner;
 use crate::store::Store;
 use crate::tool::{ToolName, ToolOutcome, ToolSpec};
 
-/// Most problems with a call's arguments that somebody is told.
-const MAX_PROBLEMS: usize = 5;
 /// Plugins compiled at once; each uses all cores by itself.
 const MAX_COMPILING: usize = 2;
 
@@ -103,8 +106,8 @@ impl PluginHost {
     }
 
     /// A host whose plugins can be looked at, but not called: there is nowhere to keep their values.
-    pub fn for_inspection() -> Result<Self, HostError> {
-        Self::start(None, Clock::System, None)
+    pub fn for_inspection(cache: Option<&Path>) -> Result<Self, HostError> {
+        Self::start(None, Clock::System, cache)
     }
 
     fn start(store: Option<Arc<dyn Store>>, clock: Clock, cache: Option<&Path>) -> Result<Self, HostError> {
@@ -121,19 +124,21 @@ impl PluginHost {
         })))
     }
 
-    /// Checks, compiles and describes a component.
-    pub async fn load(
+    /// Checks, compiles and describes a component. What it may reach is decided afterwards.
+    pub async fn prepare(&self, id: &str, code: Arc<Code>, limits: &Limits) -> Result<Prepared, LoadError> {
+        load::prepare(&self.0, id, code, limits).await
+    }
+
+    /// The same, with what the settings alone grant.
+    #[cfg(test)]
+    pub(crate) async fn load(
         &self,
         id: &str,
         bytes: Vec<u8>,
         settings: &PluginSettings,
     ) -> Result<Plugin, LoadError> {
-        load::load(&self.0, id, bytes, &settings.limits, Some(&settings.grants)).await
-    }
-
-    /// The same, as if all that it asks for were granted: to look at it, not to call it.
-    pub async fn look(&self, id: &str, bytes: Vec<u8>, limits: &Limits) -> Result<Plugin, LoadError> {
-        load::load(&self.0, id, bytes, limits, None).await
+        let prepared = self.prepare(id, Arc::new(Code::new(bytes)), &settings.limits).await?;
+        prepared.grant(&settings.grants)
     }
 
     /// The ticker that interrupts guests is running. If it were not, a guest in a loop would never stop.
@@ -158,35 +163,14 @@ fn base_linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
 pub struct Plugin(Arc<Loaded>);
 
 struct Loaded {
-    id: Arc<str>,
-    digest: String,
-    size: u64,
-    specs: Vec<ToolSpec>,
-    /// Beside `specs`, in the same order.
-    checks: Vec<Checks>,
-    imports: Vec<String>,
-    manifest: Option<Manifest>,
+    prepared: Prepared,
     /// What it may reach: what it requests, within what was granted.
     grants: Arc<Capabilities>,
-    limits: Arc<Limits>,
     running: Semaphore,
     pre: FullPluginPre<CallState>,
-    shared: Arc<Shared>,
-}
-
-impl Loaded {
-    /// The tool's schemas, or what is wrong with the arguments.
-    fn check_arguments(&self, tool: &ToolName, arguments: &Value) -> Result<&Checks, String> {
-        let place = self.specs.iter().position(|spec| spec.name == *tool);
-        let Some(checks) = place.and_then(|place| self.checks.get(place)) else {
-            return Err(format!("there is no tool {tool}"));
-        };
-        let problems = checks.input.problems(arguments, MAX_PROBLEMS);
-        if problems.is_empty() {
-            return Ok(checks);
-        }
-        Err(format!("the arguments do not fit the tool's schema: {}", problems.join("; ")))
-    }
+    stopped: CancellationToken,
+    /// Why; set before `stopped` fires.
+    stop_reason: OnceLock<String>,
 }
 
 impl fmt::Debug for Plugin {
@@ -200,31 +184,25 @@ impl fmt::Debug for Plugin {
 
 impl Plugin {
     pub fn id(&self) -> &str {
-        &self.0.id
+        self.prepared().id()
     }
 
     /// SHA-256 of the file, in lower-case hex.
     pub fn digest(&self) -> &str {
-        &self.0.digest
-    }
-
-    /// Bytes of the file.
-    pub fn size(&self) -> u64 {
-        self.0.size
+        self.prepared().digest()
     }
 
     pub fn specs(&self) -> &[ToolSpec] {
-        &self.0.specs
+        self.prepared().specs()
     }
 
-    /// The interfaces it imports beyond the inert base.
-    pub fn imports(&self) -> &[String] {
-        &self.0.imports
+    pub fn spec(&self, tool: &ToolName) -> Option<&ToolSpec> {
+        self.specs().iter().find(|spec| spec.name == *tool)
     }
 
-    /// What it says about itself; none if it was built without a `plugin.toml`.
-    pub fn manifest(&self) -> Option<&Manifest> {
-        self.0.manifest.as_ref()
+    /// What it is apart from what was granted to it.
+    pub fn prepared(&self) -> &Prepared {
+        &self.0.prepared
     }
 
     /// What it may reach: what it requests, within what the operator granted.
@@ -232,20 +210,29 @@ impl Plugin {
         &self.0.grants
     }
 
-    pub fn limits(&self) -> &Limits {
-        &self.0.limits
-    }
-
     /// The problems with a call's arguments, in words for whoever wrote them.
     pub fn check_arguments(&self, tool: &ToolName, arguments: &Value) -> Result<(), String> {
-        self.0.check_arguments(tool, arguments).map(|_| ())
+        self.prepared().check_arguments(tool, arguments).map(|_| ())
+    }
+
+    /// Ends its calls, and refuses every further one.
+    pub fn stop(&self, reason: &str) {
+        if self.0.stop_reason.set(reason.to_owned()).is_ok() {
+            tracing::warn!(
+                plugin.id = self.id(),
+                digest = self.digest(),
+                reason,
+                "a plugin was stopped: it is revoked"
+            );
+        }
+        self.0.stopped.cancel();
     }
 
     /// Runs one tool. Dropping the future stops the guest within a tick (10 ms).
     pub async fn call(&self, invocation: Invocation<'_>) -> ToolOutcome {
         let meter = Arc::new(Meter::default());
         let (tool, run) = (invocation.tool, invocation.run);
-        let shared = &self.0.shared;
+        let shared = self.prepared().shared();
         let ended = match (Handle::try_current(), shared.threads.handle().zip(shared.store.as_ref())) {
             (Ok(home), Some((threads, store))) => {
                 let job = Job::new(self, &invocation, Arc::clone(&meter), home, Arc::clone(store));

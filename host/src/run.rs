@@ -255,6 +255,15 @@ impl Run {
         self.asked.iter().find(|asked| asked.id == *approval)
     }
 
+    /// The plugin that a call is bound to, because somebody was asked about it; none = it may be any version.
+    pub fn bound_digest(&self, due: &DueCall) -> Option<&str> {
+        if matches!(due.standing, Standing::Requested) {
+            return None;
+        }
+        let asked = self.asked.iter().rev().find(|asked| asked.call.id == due.call.id);
+        asked.and_then(|asked| asked.digest.as_deref())
+    }
+
     /// The recorded decision on an approval of this run: the vote that settled it.
     pub fn decision_on(&self, approval: &ApprovalId) -> Option<&Decision> {
         if self.pending().iter().any(|pending| pending.id == *approval) {

@@ -11,6 +11,7 @@ pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod sse;
 pub(crate) mod teller;
+pub(crate) mod versions;
 
 pub(crate) use self::caller::Caller;
 pub(crate) use self::host::{Answer, TestHost, until};

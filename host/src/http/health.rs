@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
+use crate::registry::Held;
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
@@ -51,8 +52,8 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness
             false
         }
     };
-    let plugins = app.registry.load().failed().is_empty();
-    let epoch_ticker = app.plugins.ticker_alive();
+    let plugins = !app.registry.load().held().iter().any(|held| matches!(held.why, Held::Failed { .. }));
+    let epoch_ticker = app.registry.host().ticker_alive();
     let intake = !app.runner.is_draining();
     let all = database && plugins && epoch_ticker && intake;
     let readiness = Readiness {

@@ -8,6 +8,7 @@ use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 use super::grant::{Capabilities, KvRule};
 use super::load::LoadError;
 use super::manifest::{self, Manifest, ManifestError};
+use super::request::Request;
 use super::wasi;
 use crate::escape::escaped;
 
@@ -54,24 +55,15 @@ impl Names {
         if has_tools { Ok(()) } else { Err(self.without_tools()) }
     }
 
-    /// What it may reach under a grant. A component without a manifest cannot say what it wants, so it gets what
-    /// the operator granted it.
-    pub(super) fn within(&self, granted: &Capabilities) -> Capabilities {
-        match &self.manifest {
-            Some(manifest) => manifest.requests.within(granted),
-            None => granted.clone(),
-        }
-    }
-
     /// What it asks for: what its manifest says, or else what its imports imply.
-    pub(super) fn asked(&self) -> Capabilities {
+    pub(super) fn request(&self) -> Request {
         let imports = |interface: &str| self.imports.iter().any(|name| name == interface);
         match &self.manifest {
-            Some(manifest) => manifest.requests.clone(),
-            None => Capabilities {
-                kv: if imports(KV) { KvRule::all() } else { KvRule::default() },
-                ..Capabilities::default()
-            },
+            Some(manifest) => Request { asked: manifest.requests.clone(), declared: true },
+            None => {
+                let kv = if imports(KV) { KvRule::all() } else { KvRule::default() };
+                Request { asked: Capabilities { kv, ..Capabilities::default() }, declared: false }
+            }
         }
     }
 
@@ -85,7 +77,9 @@ impl Names {
             "its manifest does not request it: add `kv` to [requests] in plugin.toml and build it again"
                 .to_owned()
         } else if name == KV {
-            format!("grant it with `kv = true` in [plugins.{plugin}.grants]")
+            format!(
+                "grant it with `holdfast plugin grant {plugin}`, or `kv = true` in [plugins.{plugin}.grants]"
+            )
         } else if name.starts_with(PACKAGE) && !name.ends_with(VERSION) {
             "this host serves holdfast:plugin@0.1.0".to_owned()
         } else if name.starts_with("wasi:http/") {
@@ -97,8 +91,8 @@ impl Names {
     }
 
     /// Imports beyond the inert base: what the plugin can do to its surroundings.
-    pub(super) fn capabilities(self) -> Vec<String> {
-        let mut names = self.imports;
+    pub(super) fn capabilities(&self) -> Vec<String> {
+        let mut names = self.imports.clone();
         names.retain(|name| name.starts_with(PACKAGE) && !name.starts_with("holdfast:plugin/types@"));
         names.sort_unstable();
         names

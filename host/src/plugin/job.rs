@@ -36,7 +36,7 @@ impl Job {
     ) -> Self {
         let loaded = &plugin.0;
         let Owner { org, user } = invocation.owner;
-        let parts = [&loaded.id, org.as_str(), user.as_str()].map(str::as_bytes);
+        let parts = [loaded.prepared.id(), org.as_str(), user.as_str()].map(str::as_bytes);
         let user_ref = digest(&[store.installation(), parts[0], parts[1], parts[2]]);
         let key = [invocation.run.as_str(), invocation.call.as_str()].map(str::as_bytes);
         Self {
@@ -66,9 +66,20 @@ impl Job {
         }
     }
 
-    pub(super) async fn run(mut self) -> Ended {
+    /// Until the guest has answered, or its plugin is stopped.
+    pub(super) async fn run(self) -> Ended {
         let plugin = Arc::clone(&self.plugin);
-        let checks = match plugin.check_arguments(&self.tool, &self.arguments) {
+        tokio::select! {
+            biased;
+            () = plugin.stopped.cancelled() => Ended::revoked(plugin.stop_reason.get().map_or("", String::as_str)),
+            ended = self.work() => ended,
+        }
+    }
+
+    async fn work(mut self) -> Ended {
+        let plugin = Arc::clone(&self.plugin);
+        let parts = &plugin.prepared;
+        let checks = match parts.check_arguments(&self.tool, &self.arguments) {
             Ok(checks) => checks,
             Err(problem) => {
                 let text = format!("The call did not run: {problem}. Correct the arguments and call again.");
@@ -86,16 +97,16 @@ impl Job {
             arguments: self.arguments.to_string(),
         };
         let instance = Instance {
-            plugin: Arc::clone(&plugin.id),
-            clock: plugin.shared.clock.clone(),
-            limits: Arc::clone(&plugin.limits),
+            plugin: Arc::clone(parts.id()),
+            clock: parts.shared().clock.clone(),
+            limits: Arc::clone(parts.limits()),
             grants: Arc::clone(&plugin.grants),
             meter: Arc::clone(&self.meter),
             call: Some(self.identity),
         };
-        match instance.ask(&plugin.shared.engine, &plugin.pre, question).await {
+        match instance.ask(&parts.shared().engine, &plugin.pre, question).await {
             Ok(Answer::Outcome(answer)) => {
-                Ended::answered(answer, checks.output.as_ref(), &plugin.limits, &self.meter)
+                Ended::answered(answer, checks.output.as_ref(), parts.limits(), &self.meter)
             }
             Ok(Answer::Tools(_)) => Ended::host_fault("the guest answered another question"),
             Err(stopped) => Ended::stopped(&stopped, &self.meter),
@@ -109,7 +120,7 @@ impl Job {
             biased;
             () = self.identity.cancelled.cancelled() => Err(Ended::cancelled()),
             turn = plugin.running.acquire() => turn.map_err(|error| Ended::host_fault(error.to_string())),
-            () = tokio::time::sleep(plugin.limits.wall()) => Err(Ended::of(
+            () = tokio::time::sleep(plugin.prepared.limits().wall()) => Err(Ended::of(
                 OutcomeKind::Unavailable,
                 "The tool is busy with other calls and did not run. Try again later.",
             )),
@@ -117,7 +128,7 @@ impl Job {
     }
 
     fn deadline(&self) -> u64 {
-        let deadline = self.plugin.shared.clock.now().plus(self.plugin.limits.wall());
+        let deadline = self.plugin.prepared.shared().clock.now().plus(self.plugin.prepared.limits().wall());
         u64::try_from(deadline.as_millis()).unwrap_or(0)
     }
 }

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::component::{Component, HasSelf};
 
+use super::Shared;
 use super::bindings::FullPluginPre;
 use super::bindings::exports::holdfast::plugin::tools::Tool;
 use super::bindings::holdfast::plugin::kv;
@@ -23,10 +22,10 @@ use super::limits::Limits;
 use super::manifest::ManifestError;
 use super::meter::Meter;
 use super::outcome::Ended;
-use super::{Loaded, Plugin, Shared};
+use super::prepared::{Code, Parts, Prepared};
 use crate::clock::Clock;
 use crate::escape::escaped;
-use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part, hex};
+use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part};
 
 /// A Python interpreter takes about 7 s on two cores.
 const COMPILE_TIME: Duration = Duration::from_mins(2);
@@ -79,36 +78,29 @@ pub enum LoadError {
     ShuttingDown,
 }
 
-/// `granted`: none = whatever it asks for.
-pub(super) async fn load(
+pub(super) async fn prepare(
     shared: &Arc<Shared>,
     id: &str,
-    bytes: Vec<u8>,
+    code: Arc<Code>,
     limits: &Limits,
-    granted: Option<&Capabilities>,
-) -> Result<Plugin, LoadError> {
+) -> Result<Prepared, LoadError> {
     check_name_part(id)?;
-    check_size(id, bytes.len() as u64, limits)?;
-    let size = bytes.len() as u64;
-    let compiled = compile(shared, id, bytes, granted.cloned()).await?;
-    let pre = link(shared, &compiled.component, &compiled.grants)?;
+    check_size(id, code.size(), limits)?;
+    let Compiled { names, asked, component } = compile(shared, id, Arc::clone(&code)).await?;
+    let pre = link(shared, &component, &asked)?;
     let tools = describe_twice(shared, id, &pre, limits).await?;
     let (specs, checks) = check_tools(shared, id, tools).await?;
-    let limits = limits.clone();
-    Ok(Plugin(Arc::new(Loaded {
+    Ok(Prepared::new(Parts {
         id: Arc::from(id),
-        digest: compiled.digest,
-        size,
+        digest: code.digest().to_owned(),
+        size: code.size(),
         specs,
         checks,
-        manifest: compiled.names.manifest.clone(),
-        imports: compiled.names.capabilities(),
-        grants: Arc::new(compiled.grants),
-        running: Semaphore::new(usize::try_from(limits.concurrent_calls.max(1)).unwrap_or(1)),
-        limits: Arc::new(limits),
-        pre,
+        names,
+        component,
+        limits: Arc::new(limits.clone()),
         shared: Arc::clone(shared),
-    })))
+    }))
 }
 
 /// Also asked before a file is read at all.
@@ -121,34 +113,27 @@ pub(crate) fn check_size(plugin: &str, bytes: u64, limits: &Limits) -> Result<()
 }
 
 struct Compiled {
-    digest: String,
     names: Names,
-    /// What it may reach.
-    grants: Capabilities,
+    /// Everything that it would like to reach: to describe itself it needs its imports, and is denied them.
+    asked: Capabilities,
     component: Component,
 }
 
 /// Everything that takes CPU in proportion to the bytes, on a thread made for it. A compilation cannot be
 /// stopped: one that takes too long keeps its place among the few that run at once until it ends.
-async fn compile(
-    shared: &Arc<Shared>,
-    id: &str,
-    bytes: Vec<u8>,
-    granted: Option<Capabilities>,
-) -> Result<Compiled, LoadError> {
+async fn compile(shared: &Arc<Shared>, id: &str, code: Arc<Code>) -> Result<Compiled, LoadError> {
     let work = async {
         let place =
             Arc::clone(&shared.compiling).acquire_owned().await.map_err(|_| LoadError::ShuttingDown)?;
         let (engine, id) = (shared.engine.clone(), id.to_owned());
         let compiling = move || {
             let _place = place;
-            let digest = hex(&Sha256::digest(&bytes));
-            let names = inspect(&bytes)?;
-            let grants = granted.map_or_else(|| names.asked(), |granted| names.within(&granted));
-            names.check(&id, &grants)?;
-            let component = Component::new(&engine, &bytes)
+            let names = inspect(code.bytes())?;
+            let asked = names.request().asked;
+            names.check(&id, &asked)?;
+            let component = Component::new(&engine, code.bytes())
                 .map_err(|error| LoadError::Compile(escaped(&format!("{error:#}"), 500)))?;
-            Ok(Compiled { digest, names, grants, component })
+            Ok(Compiled { names, asked, component })
         };
         let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;
         threads
@@ -160,7 +145,7 @@ async fn compile(
 }
 
 /// An interface that was not granted is not even linked.
-fn link(
+pub(super) fn link(
     shared: &Shared,
     component: &Component,
     grants: &Capabilities,

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Runner;
 use crate::id::{ApprovalId, KeyId, RunId, UserId};
+use crate::registry::Version;
 use crate::run::{Run, RunStatus};
 use crate::store::{Claim, KeyClaim, StoreError};
 use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, PendingApproval, Question};
@@ -161,7 +162,7 @@ impl Runner {
         let mut decisions = Vec::new();
         for (id, choice) in targets {
             let asked = run.asked_for(id).ok_or_else(|| DecideError::NoSuchApproval(id.clone()))?;
-            let decision = self.decision(asked, choice)?;
+            let decision = self.decision(asked, choice).await?;
             if !decision.answers(asked.question) {
                 return Err(DecideError::WrongAnswer(asked.question));
             }
@@ -196,36 +197,42 @@ impl Runner {
         Ok(Some(decisions))
     }
 
-    fn decision(&self, asked: &PendingApproval, choice: &Choice) -> Result<Decision, DecideError> {
+    async fn decision(&self, asked: &PendingApproval, choice: &Choice) -> Result<Decision, DecideError> {
         match choice {
             Choice::Reject { comment } => Ok(Decision::Reject { comment: comment.clone() }),
             Choice::Retry => Ok(Decision::Retry),
             Choice::Result { output } => Ok(Decision::Result { output: output.clone() }),
             Choice::Fail { comment } => Ok(Decision::Fail { comment: comment.clone() }),
             Choice::Approve { comment, arguments } => {
-                let edited = arguments.as_ref().map(|arguments| self.edited(asked, arguments)).transpose()?;
+                let edited = match arguments {
+                    Some(arguments) => Some(self.edited(asked, arguments).await?),
+                    None => None,
+                };
                 Ok(Decision::Approve { comment: comment.clone(), edited })
             }
         }
     }
 
-    fn edited(&self, asked: &PendingApproval, arguments: &Value) -> Result<EditedArguments, DecideError> {
+    async fn edited(
+        &self,
+        asked: &PendingApproval,
+        arguments: &Value,
+    ) -> Result<EditedArguments, DecideError> {
         if asked.approvers > 1 {
             let problem =
                 "arguments that several people must approve cannot be edited: reject the call instead";
             return Err(DecideError::BadArguments(problem.to_owned()));
         }
-        let registry = self.registry.load();
-        let Some((plugin, spec)) = registry.get(&asked.tool) else {
+        let bound = match &asked.digest {
+            Some(digest) => self.registry.plugin_for(&asked.tool, digest).await?,
+            None => Version::Gone,
+        };
+        let Version::There(plugin) = bound else {
             return Err(DecideError::BadArguments(format!("{} is not loaded any more", asked.tool)));
         };
-        plugin.check_arguments(&spec.name, arguments).map_err(DecideError::BadArguments)?;
-        // An edit changes the arguments and nothing else. Where the plugin is not the one that the human was
-        // asked about, the edit is bound to no plugin at all, and the call does not run.
-        let asked_arguments = asked.call.parsed_arguments().unwrap_or_default();
-        let unchanged = asked.fingerprint == Fingerprint::of(plugin.digest(), &spec.name, &asked_arguments);
-        let digest = if unchanged { plugin.digest() } else { asked.fingerprint.as_str() };
-        let fingerprint = Fingerprint::of(digest, &spec.name, arguments);
+        plugin.check_arguments(&asked.tool, arguments).map_err(DecideError::BadArguments)?;
+        // An edit changes the arguments and nothing else.
+        let fingerprint = Fingerprint::of(plugin.digest(), &asked.tool, arguments);
         Ok(EditedArguments { arguments: arguments.clone(), fingerprint })
     }
 }

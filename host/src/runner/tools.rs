@@ -15,7 +15,7 @@ use super::drive::DriveError;
 use super::presence::Present;
 use crate::agent::Agent;
 use crate::plugin::{Invocation, Plugin};
-use crate::registry::ToolRegistry;
+use crate::registry::{ToolRegistry, Version};
 use crate::run::{DueCall, Run, Standing};
 use crate::tool::{
     Approval, Fingerprint, OutcomeKind, PendingApproval, Question, ToolCall, ToolName, ToolOutcome,
@@ -42,6 +42,7 @@ struct Asked {
     tool: ToolName,
     title: Option<String>,
     fingerprint: Fingerprint,
+    digest: Option<String>,
     /// It may run because a human said so, now or before the crash.
     gated: bool,
 }
@@ -57,8 +58,10 @@ impl Runner {
         let registry = self.registry.load_full();
         let mut runnable = Vec::new();
         let mut asked = Vec::new();
-        for DueCall { call, standing } in due {
-            match verdict(&registry, &run.spec().agent, &call, &standing) {
+        for due in due {
+            let bound = self.bound(run, &due).await?;
+            let DueCall { call, standing } = due;
+            match verdict(&registry, &run.spec().agent, &call, &standing, bound.as_ref()) {
                 Verdict::Run(what) => runnable.push((call, what)),
                 Verdict::Answer(outcome) => run.finished(&call.id, outcome, 0, self.clock.now())?,
                 Verdict::Ask(what) => asked.push(self.approval(run, call, what)),
@@ -81,6 +84,14 @@ impl Runner {
         let left = run.spec().agent.budget.calls_left(run.spent());
         runnable.truncate(side_by_side.max(1).min(left));
         self.execute(run, runnable, present).await
+    }
+
+    /// The version that somebody was asked about, in force or not.
+    async fn bound(&self, run: &Run, due: &DueCall) -> Result<Option<Version>, DriveError> {
+        match (run.bound_digest(due), due.call.name.parse::<ToolName>()) {
+            (Some(digest), Ok(tool)) => Ok(Some(self.registry.plugin_for(&tool, digest).await?)),
+            (None, _) | (_, Err(_)) => Ok(None),
+        }
     }
 
     async fn execute(
@@ -115,7 +126,7 @@ impl Runner {
     }
 
     fn approval(&self, run: &Run, call: ToolCall, asked: Asked) -> PendingApproval {
-        let Asked { question, tool, title, fingerprint, gated } = asked;
+        let Asked { question, tool, title, fingerprint, digest, gated } = asked;
         let agent = &run.spec().agent;
         let terms = agent.approval_terms(&tool);
         let expiry = Duration::from_millis(terms.expiry_ms.unwrap_or(agent.options.approval_expiry_ms));
@@ -140,25 +151,39 @@ impl Runner {
             call,
             tool,
             fingerprint,
+            digest,
             message,
             expires_at: self.clock.now().plus(expiry),
         }
     }
 }
 
-fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &Standing) -> Verdict {
+fn verdict(
+    registry: &ToolRegistry,
+    agent: &Agent,
+    call: &ToolCall,
+    standing: &Standing,
+    bound: Option<&Version>,
+) -> Verdict {
     let name = call.name.parse::<ToolName>().ok();
-    let found = name.as_ref().and_then(|name| registry.get(name));
+    let found = match (&name, bound) {
+        (Some(name), None) => registry.get(name),
+        (Some(name), Some(Version::There(plugin))) => plugin.spec(name).map(|spec| (plugin, spec)),
+        (None, _) | (_, Some(Version::Revoked | Version::Gone)) => None,
+    };
     let Some((plugin, spec)) = found.filter(|(_, spec)| agent.may_use(&spec.name)) else {
         return match (standing, name) {
             (Standing::Requested, _) => Verdict::Answer(no_such_tool(registry, agent, &call.name)),
+            (Standing::Approved(_), _) if matches!(bound, Some(Version::Revoked)) => {
+                Verdict::Answer(revoked())
+            }
             (Standing::Approved(_), _) => Verdict::Answer(unavailable()),
             (Standing::Again(_), _) | (Standing::InDoubt(_), None) => Verdict::Answer(not_run_again()),
             // That its tool is gone now does not mean that the call did not happen.
             (Standing::InDoubt(doubt), Some(tool)) => {
                 let fingerprint = Fingerprint::of("", &tool, &call.parsed_arguments().unwrap_or_default());
                 let (question, gated) = (Question::OutcomeUnknown, doubt.approved.is_some());
-                Verdict::Ask(Asked { question, tool, title: None, fingerprint, gated })
+                Verdict::Ask(Asked { question, tool, title: None, fingerprint, digest: None, gated })
             }
         };
     };
@@ -177,7 +202,8 @@ fn verdict(registry: &ToolRegistry, agent: &Agent, call: &ToolCall, standing: &S
     };
     let ask = |question, fingerprint, gated| {
         let (tool, title) = (spec.name.clone(), spec.annotations.title.clone());
-        Verdict::Ask(Asked { question, tool, title, fingerprint, gated })
+        let digest = Some(plugin.digest().to_owned());
+        Verdict::Ask(Asked { question, tool, title, fingerprint, digest, gated })
     };
     let unchanged =
         |approved: &Option<Fingerprint>| approved.as_ref().is_none_or(|approved| *approved == fingerprint);
@@ -228,6 +254,11 @@ fn unavailable() -> ToolOutcome {
     let text = "The tool changed or was removed after this call was approved, so it did not run. If it is still \
                 needed, call the tool again.";
     ToolOutcome::of(OutcomeKind::Unavailable, text)
+}
+
+fn revoked() -> ToolOutcome {
+    let kind = OutcomeKind::Denied { capability: "revoked".to_owned() };
+    ToolOutcome::of(kind, "The operator has stopped this tool for good, so it did not run. Go on without it.")
 }
 
 fn not_run_again() -> ToolOutcome {

@@ -17,8 +17,8 @@ pub(super) async fn open<D: Dialect>(
     let tool = pending.tool.to_string();
     sql.execute(
         "insert into approvals (id, run_id, call_id, org_id, user_id, agent_id, tool_name, arguments,
-             fingerprint, status, message, requested_by, created_at, expires_at, question, approvers)
-         select $2, id, $3, org_id, user_id, agent_id, $4, $5, $6, 'PENDING', $7, user_id, $8, $9, $10, $11
+             fingerprint, status, message, requested_by, created_at, expires_at, question, approvers, digest)
+         select $2, id, $3, org_id, user_id, agent_id, $4, $5, $6, 'PENDING', $7, user_id, $8, $9, $10, $11, $12
          from runs where id = $1",
         &[
             run.as_str().into(),
@@ -32,6 +32,7 @@ pub(super) async fn open<D: Dialect>(
             pending.expires_at.into(),
             pending.question.word().into(),
             pending.approvers.into(),
+            pending.digest.as_deref().into(),
         ],
     )
     .await?;

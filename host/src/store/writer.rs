@@ -18,9 +18,10 @@ use super::kv::Put;
 use super::row::{OriginRow, RunChange};
 use super::watch::Watchers;
 use super::{
-    AgentWrite, AgentWritten, Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, StoreError, Terms,
+    AgentWrite, AgentWritten, Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, PluginWrite,
+    ServedComponent, StoreError, Terms,
 };
-use super::{agents, claims, keys, kv, outbox, runs, sessions};
+use super::{agents, claims, keys, kv, outbox, plugins, runs, sessions};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, RunId, SessionId};
 use crate::key::ApiKey;
@@ -41,6 +42,10 @@ pub(super) enum Write {
     PruneDeliveries(Timestamp, Reply<u64>),
     AddKey(Box<ApiKey>, String, Reply<()>),
     RevokeKey(KeyId, Timestamp, Reply<bool>),
+    Plugin(Box<PluginWrite>, Reply<bool>),
+    ServeComponent(ServedComponent, Reply<()>),
+    /// Ids of plugins and digests.
+    DropComponents(Vec<(String, String)>, Reply<u64>),
     KvPut(Box<Put>, Reply<Result<u64, KvRefusal>>),
     KvDelete(KvSpace, String, Option<u64>, Reply<Result<bool, KvRefusal>>),
 }
@@ -226,6 +231,15 @@ impl Write {
             Self::RevokeKey(id, at, reply) => {
                 settle(reply, keys::revoke(sql, &id, at).await.map_err(Undo::Failed))
             }
+            Self::Plugin(write, reply) => {
+                settle(reply, plugins::write(sql, &write).await.map_err(Undo::Failed))
+            }
+            Self::ServeComponent(component, reply) => {
+                settle(reply, plugins::serve(sql, &component).await.map_err(Undo::from))
+            }
+            Self::DropComponents(components, reply) => {
+                settle(reply, plugins::forget(sql, &components).await.map_err(Undo::from))
+            }
             Self::KvPut(put, reply) => settle(reply, kv::put(sql, &put).await),
             Self::KvDelete(space, key, expected, reply) => {
                 settle(reply, kv::delete(sql, &space, &key, expected).await)
@@ -240,13 +254,16 @@ impl Write {
             Self::Save(.., reply) => drop(reply.send(Err(error))),
             Self::PruneClaims(.., reply)
             | Self::WarnOfExpiry(.., reply)
-            | Self::PruneDeliveries(.., reply) => {
+            | Self::PruneDeliveries(.., reply)
+            | Self::DropComponents(.., reply) => {
                 drop(reply.send(Err(error)));
             }
             Self::DeleteSession(.., reply) => drop(reply.send(Err(error))),
             Self::Agent(.., reply) => drop(reply.send(Err(error))),
-            Self::AddKey(.., reply) | Self::SettleDelivery(.., reply) => drop(reply.send(Err(error))),
-            Self::RevokeKey(.., reply) => drop(reply.send(Err(error))),
+            Self::AddKey(.., reply) | Self::SettleDelivery(.., reply) | Self::ServeComponent(.., reply) => {
+                drop(reply.send(Err(error)));
+            }
+            Self::RevokeKey(.., reply) | Self::Plugin(.., reply) => drop(reply.send(Err(error))),
             Self::KvPut(.., reply) => drop(reply.send(Err(error))),
             Self::KvDelete(.., reply) => drop(reply.send(Err(error))),
         }

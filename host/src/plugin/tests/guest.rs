@@ -47,7 +47,7 @@ impl Guest {
     }
 
     /// Names and input schemas.
-    pub(super) fn describing(mut self, tools: &[(&str, &str)]) -> Self {
+    pub(crate) fn describing(mut self, tools: &[(&str, &str)]) -> Self {
         self.tools = tools.iter().map(|(name, schema)| ((*name).to_owned(), (*schema).to_owned())).collect();
         self
     }
