@@ -22,6 +22,7 @@ mod cancel_closes_the_pause;
 mod cancel_interrupts;
 mod cancel_latency;
 mod catalog;
+mod components_travel;
 mod config_errors;
 mod demo_tour;
 mod deny;

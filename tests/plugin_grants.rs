@@ -103,7 +103,7 @@ async fn a_new_plugin_waits_and_an_update_that_asks_for_more_does_while_the_old_
         (&answer["state"], &answer["grants"]["kv"]["scopes"]),
         (&json!("loaded"), &json!(["user", "session"]))
     );
-    let log = host.get("/api/admin/audit?objectType=plugin&size=50").await.body;
+    let log = host.get("/api/admin/audit-logs?objectType=plugin&size=50").await.body;
     let rows: Vec<String> = log["content"]
         .as_array()
         .expect("rows")
@@ -184,7 +184,6 @@ async fn the_command_line_shows_the_difference_and_a_running_server_takes_it_up(
           + keep values of each user (kv, scope user), "to remember your towns"
 
         What stands in quotes is what its author says.
-
     "#]]
     .assert_eq(&shown.replace(&digest(&first), "sha256:…"));
     assert_eq!(state(&process).await, "waiting", "nothing was granted");
@@ -210,7 +209,6 @@ async fn the_command_line_shows_the_difference_and_a_running_server_takes_it_up(
           - keep values of each user (kv, scope user), "to remember your towns"
 
         What stands in quotes is what its author says.
-
         Granted. A running server takes it up within a second or two.
     "#]]
     .assert_eq(&shown.replace(&digest(&next), "sha256:…"));

@@ -32,7 +32,7 @@ pub struct Config {
     pub database: String,
     /// Every `*.wasm` in it is a plugin.
     pub plugin_dir: PathBuf,
-    /// Where compiled plugins are kept between starts; none = nowhere.
+    /// Where compiled plugins are kept between starts: beside the database, where nothing else is said.
     pub compile_cache: Option<PathBuf>,
     /// The bootstrap token, with every right.
     pub admin_token: Option<String>,
@@ -131,11 +131,11 @@ impl Config {
             .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         Ok(Self {
             listen: args.listen.or(parsed.listen).unwrap_or(DEFAULT_LISTEN),
-            database,
             plugin_dir: args.plugins.clone().unwrap_or_else(|| {
                 beside(parsed.plugin_dir.unwrap_or_else(|| PathBuf::from("plugins/dist")))
             }),
-            compile_cache: parsed.compile_cache.map(beside),
+            compile_cache: parsed.compile_cache.map(beside).or_else(|| cache_beside(&database)),
+            database,
             admin_token,
             providers: providers(parsed.providers, &parsed.agents),
             agents: parsed.agents,
@@ -150,6 +150,12 @@ impl Config {
             kill_point: kill_point(),
         })
     }
+}
+
+/// The folder of the database is the server's own.
+fn cache_beside(database: &str) -> Option<PathBuf> {
+    let path = Path::new(database.strip_prefix("sqlite://")?.split('?').next()?);
+    Some(path.parent()?.join("plugin-cache"))
 }
 
 /// Where `holdfast dev` keeps its database, token and cache.
@@ -176,6 +182,12 @@ fn kill_point() -> Option<KillPoint> {
 /// The log filter: `HOLDFAST_LOG`, in the words of `RUST_LOG` (`info`, `holdfast=debug`, …).
 pub fn log_filter() -> Option<String> {
     variable("HOLDFAST_LOG")
+}
+
+/// Where cargo keeps what it downloads: `CARGO_HOME`, or `.cargo` in the user's home.
+pub fn cargo_home() -> Option<PathBuf> {
+    let home = || Some(Path::new(&variable("HOME")?).join(".cargo"));
+    variable("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
 /// A relative path in a `sqlite://` URL of the file is relative to the file.

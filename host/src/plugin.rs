@@ -5,6 +5,7 @@
 //! per interface (`log`, `control`, `kv`, `wasi`); what it can use up is in `limits`.
 
 mod bindings;
+mod breaker;
 mod call;
 mod choice;
 mod control;
@@ -30,7 +31,7 @@ mod wasi;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,7 +44,9 @@ use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
 use self::bindings::FullPluginPre;
+use self::breaker::Breaker;
 use self::call::CallState;
+pub use self::breaker::BreakerState;
 pub use self::choice::UnknownChoice;
 pub use self::destination::{Audience, HostPattern, Scheme};
 use self::engine::{GuestThreads, Ticker};
@@ -168,9 +171,17 @@ struct Loaded {
     grants: Arc<Capabilities>,
     running: Semaphore,
     pre: FullPluginPre<CallState>,
+    breaker: Mutex<Breaker>,
     stopped: CancellationToken,
     /// Why; set before `stopped` fires.
     stop_reason: OnceLock<String>,
+}
+
+impl Loaded {
+    fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
+        // Each change of it is one assignment: it is whole whatever its holder died of.
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Plugin {
@@ -213,6 +224,10 @@ impl Plugin {
     /// The problems with a call's arguments, in words for whoever wrote them.
     pub fn check_arguments(&self, tool: &ToolName, arguments: &Value) -> Result<(), String> {
         self.prepared().check_arguments(tool, arguments).map(|_| ())
+    }
+
+    pub fn breaker(&self) -> BreakerState {
+        self.0.breaker().state()
     }
 
     /// Ends its calls, and refuses every further one.

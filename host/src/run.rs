@@ -257,7 +257,13 @@ impl Run {
 
     /// The plugin that a call is bound to, because somebody was asked about it; none = it may be any version.
     pub fn bound_digest(&self, due: &DueCall) -> Option<&str> {
-        if matches!(due.standing, Standing::Requested) {
+        // The model may use one id for several calls: what was asked about an earlier one is not about this one.
+        let was_asked = match &due.standing {
+            Standing::Requested => false,
+            Standing::InDoubt(doubt) => doubt.approved.is_some(),
+            Standing::Approved(_) | Standing::Again(_) => true,
+        };
+        if !was_asked {
             return None;
         }
         let asked = self.asked.iter().rev().find(|asked| asked.call.id == due.call.id);

@@ -44,6 +44,8 @@ pub struct GuestBuild {
     pub toolchain: GuestToolchain,
     /// The cargo to run, usually just `cargo`.
     pub cargo: PathBuf,
+    /// Where cargo keeps the sources of dependencies, if that is known: see [`GuestBuild::remaps`].
+    pub cargo_home: Option<PathBuf>,
 }
 
 /// Where the standard library for guests comes from.
@@ -120,11 +122,13 @@ impl GuestBuild {
         match build.choose(&rustc, say)? {
             Way::Installed => {
                 command.arg("--target-dir").arg(build.work.join("guest"));
+                let flags = toml::Value::from(build.remaps());
+                command.arg("--config").arg(format!("target.{TARGET}.rustflags={flags}"));
             }
             Way::Debian(debian) => {
                 // A folder per way: the two compilers would otherwise undo each other's work.
                 command.arg("--target-dir").arg(build.work.join("guest-debian"));
-                debian.drive(&mut command);
+                debian.drive(&mut command, build.remaps());
             }
         }
         let artifacts = cargo::compile(&build, &packages, command, say)?;
@@ -133,6 +137,21 @@ impl GuestBuild {
         let noun = if plugins.len() == 1 { "plugin" } else { "plugins" };
         say(&format!("{} {noun} in {}, {changed} changed", plugins.len(), build.out.display()));
         Ok(plugins)
+    }
+
+    /// Flags that keep the folders of this machine out of a component: panic messages name source files, and a
+    /// component travels. They are the same for every source, or each would compile a standard library of its
+    /// own; crates of the source's workspace are named by relative paths in any case.
+    fn remaps(&self) -> Vec<String> {
+        // Usually the checkout, which holds the SDK as well.
+        let around = self.work.parent().filter(|parent| parent.parent().is_some());
+        // Of two that fit, the later one counts.
+        let folders =
+            [(around, "/src"), (self.cargo_home.as_deref(), "/cargo"), (Some(&*self.work), "/build")];
+        let remap = |(folder, name): (Option<&Path>, &str)| {
+            Some(format!("--remap-path-prefix={}={name}", folder?.display()))
+        };
+        folders.into_iter().filter_map(remap).collect()
     }
 
     /// Nested commands run in other folders, where a relative path would mean something else.

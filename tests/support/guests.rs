@@ -34,6 +34,7 @@ pub(crate) fn build(source: PathBuf, out: PathBuf) -> PathBuf {
             .parse::<GuestToolchain>()
             .expect("HOLDFAST_GUEST_TOOLCHAIN is auto, rustup or debian"),
         cargo: PathBuf::from("cargo"),
+        cargo_home: holdfast::config::cargo_home(),
     };
     build.build(&mut |line| eprintln!("{line}")).expect("the guests build");
     out

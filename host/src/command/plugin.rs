@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::say;
-use crate::config::ServerArgs;
+use crate::config::{ServerArgs, cargo_home};
 use crate::toolchain::{GuestBuild, GuestToolchain};
 
 #[derive(Debug, Subcommand)]
@@ -85,6 +85,7 @@ pub(super) fn build(source: &Path, out: &Path, toolchain: &ToolchainArgs) -> any
         work: toolchain.work.clone(),
         toolchain: toolchain.toolchain,
         cargo: PathBuf::from("cargo"),
+        cargo_home: cargo_home(),
     };
     let progress = &mut |line: &str| {
         use std::io::Write as _;

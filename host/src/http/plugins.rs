@@ -50,6 +50,9 @@ pub(super) struct PluginView {
     grants: Option<Capabilities>,
     #[schema(value_type = Option<Object>)]
     limits: Option<Limits>,
+    /// The circuit breaker: `closed` (calls run), `open` (it failed too often and is stopped for now) or `half-open`
+    /// (one call tries).
+    breaker: Option<&'static str>,
     /// The version that waits.
     waiting: Option<WaitingView>,
 }
@@ -94,6 +97,7 @@ impl PluginView {
             requested: prepared.map(|it| it.request().asked),
             grants: serving.map(|plugin| Plugin::grants(plugin).clone()),
             limits: prepared.map(|it| Limits::clone(it.limits())),
+            breaker: serving.map(|plugin| plugin.breaker().word()),
             waiting: match held {
                 Some(Held::Waiting { prepared, missing, .. }) => Some(WaitingView {
                     digest: shown(prepared.digest()),

@@ -7,11 +7,13 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::SemaphorePermit;
 
+use super::breaker::{Admit, Breaker};
 use super::bindings::exports::holdfast::plugin::tools::CallContext;
 use super::call::{Answer, CallIdentity, Instance, Question};
 use super::meter::Meter;
 use super::outcome::Ended;
 use super::{Invocation, Loaded, Plugin};
+use crate::clock::Timestamp;
 use crate::session::Owner;
 use crate::store::Store;
 use crate::tool::{OutcomeKind, ToolName, hex};
@@ -90,6 +92,10 @@ impl Job {
             Ok(turn) => turn,
             Err(ended) => return ended,
         };
+        let admitted = plugin.breaker_after(Breaker::admit);
+        if admitted == Admit::Refuse {
+            return Ended::stopped_for_now();
+        }
         self.context.deadline_unix_ms = self.deadline();
         let question = Question::Call {
             context: Box::new(self.context),
@@ -104,13 +110,15 @@ impl Job {
             meter: Arc::clone(&self.meter),
             call: Some(self.identity),
         };
-        match instance.ask(&parts.shared().engine, &plugin.pre, question).await {
+        let ended = match instance.ask(&parts.shared().engine, &plugin.pre, question).await {
             Ok(Answer::Outcome(answer)) => {
                 Ended::answered(answer, checks.output.as_ref(), parts.limits(), &self.meter)
             }
             Ok(Answer::Tools(_)) => Ended::host_fault("the guest answered another question"),
             Err(stopped) => Ended::stopped(&stopped, &self.meter),
-        }
+        };
+        plugin.breaker_after(|breaker, now| breaker.record(admitted, &ended.kind, now));
+        ended
     }
 
     /// Waits for one of the plugin's places. This does not count as the call's time, which is a limit on
@@ -130,6 +138,25 @@ impl Job {
     fn deadline(&self) -> u64 {
         let deadline = self.plugin.prepared.shared().clock.now().plus(self.plugin.prepared.limits().wall());
         u64::try_from(deadline.as_millis()).unwrap_or(0)
+    }
+}
+
+impl Loaded {
+    /// Takes a step of the circuit breaker, and says so in the log where that changes its state.
+    fn breaker_after<T>(&self, step: impl FnOnce(&mut Breaker, Timestamp) -> T) -> T {
+        let now = self.prepared.shared().clock.now();
+        let (before, done, after) = {
+            let mut breaker = self.breaker();
+            let before = breaker.state();
+            let done = step(&mut breaker, now);
+            (before, done, breaker.state())
+        };
+        if before != after {
+            let (id, state) = (self.prepared.id(), after.word());
+            let setting = format!("plugins.{id}.limits.breaker_failures");
+            tracing::warn!(plugin.id = %id, digest = self.prepared.digest(), state, setting, "a plugin's circuit breaker changed");
+        }
+        done
     }
 }
 

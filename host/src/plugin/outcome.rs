@@ -60,6 +60,12 @@ impl Ended {
         Self::of(kind, text).because(reason)
     }
 
+    pub(super) fn stopped_for_now() -> Self {
+        let text = "The tool failed too often and is stopped for now: the call did not run. Try again later, or go on \
+                    without it.";
+        Self::of(OutcomeKind::Unavailable, text).because("the circuit breaker is open")
+    }
+
     pub(super) fn host_fault(reason: impl Into<String>) -> Self {
         Self::of(OutcomeKind::HostFault, "The host could not run the tool.").because(reason)
     }

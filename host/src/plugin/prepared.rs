@@ -4,7 +4,7 @@
 //! another one, without being compiled again.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::Component;
 
+use super::breaker::{Breaker, Terms};
 use super::describe::Checks;
 use super::grant::Capabilities;
 use super::inspect::{Names, inspect};
@@ -129,6 +130,7 @@ impl Prepared {
             grants: Arc::new(grants),
             running: Semaphore::new(places),
             pre,
+            breaker: Mutex::new(Breaker::new(Terms::from(parts.limits.as_ref()))),
             stopped: CancellationToken::new(),
             stop_reason: OnceLock::new(),
         })))

@@ -31,6 +31,8 @@ pub(super) fn report(ended: &Ended, tool: &ToolName, run: &RunId, meter: &Meter)
         | OutcomeKind::Rejected
         | OutcomeKind::Interrupted
         | OutcomeKind::Cancelled => {}
+        // The breaker says itself when it opens and closes.
+        OutcomeKind::Unavailable if reason.is_some() => {}
         OutcomeKind::Limit { limit } => {
             let setting = setting(*limit).map(limits);
             tracing::warn!(plugin.id = plugin, tool, run.id = %run, %limit, setting, reason, "a plugin reached a limit");

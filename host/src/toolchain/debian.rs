@@ -61,13 +61,14 @@ pub(super) fn prepare(work: &Path, rustc: &Rustc, say: &mut dyn FnMut(&str)) -> 
 impl Compiler {
     /// Makes a cargo command use this compiler. Everything goes through that command's own environment:
     /// a `.cargo/config.toml` would reach the host crate as well.
-    pub(super) fn drive(&self, cargo: &mut Command) {
-        let flags = [
+    pub(super) fn drive(&self, cargo: &mut Command, remaps: Vec<String>) {
+        let mut flags = vec![
             format!("-Lnative={}", self.usr.join("lib/wasm32-wasi").display()),
             "-Clink-self-contained=no".to_owned(),
             format!("-Clinker={}", self.linkers.join("wasm-component-ld").display()),
             format!("-Clink-arg=--wasm-ld-path={}", self.linkers.join("gcc-ld/wasm-ld").display()),
         ];
+        flags.extend(remaps);
         cargo
             .args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features="])
             // The library's source is this compiler's own; no other compiles it.

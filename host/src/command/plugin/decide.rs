@@ -49,7 +49,7 @@ pub(super) async fn grant(args: GrantArgs) -> anyhow::Result<()> {
         anyhow::bail!("this version was revoked, and a revoked one never runs again: {}", revocation.reason);
     }
     let difference = desk.words.difference(&args.id, digest, &request);
-    say(&shown(&args.id, digest, manifest.as_ref(), &request, &difference))?;
+    say(shown(&args.id, digest, manifest.as_ref(), &request, &difference).trim_end())?;
     if difference.added.is_empty() {
         say("There is nothing to decide: it has what it asks for.")?;
         return desk.close().await;
