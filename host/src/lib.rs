@@ -15,7 +15,7 @@
 //! | [`agent`], [`session`], [`event`] | agents and their policy; the conversation; what happened to a run |
 //! | [`run`] | the state machine: folded from events, says what to do next; pure |
 //! | [`model`] | `trait Model`, providers through genai, the demo model, retries |
-//! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name |
+//! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name, versions of plugins and what operators decided about them |
 //! | [`store`], [`key`] | `trait Store` and its SQL; API keys and roles |
 //! | [`runner`] | drives runs: the only place where model, tools and store meet |
 //! | [`address`], `outbound` | which network addresses are public; clients for URLs that others chose |
@@ -33,7 +33,8 @@
 //!                                                                    http, config <- server <- command <- main
 //! ```
 //!
-//! One leaf uses another's trait: `plugin/kv.rs` keeps plugins' values through [`store::Store`].
+//! Two leaves use another's trait: `plugin/kv.rs` keeps plugins' values through [`store::Store`], and [`registry`]
+//! keeps components and what operators decided about them.
 //! [`toolchain`] stands under [`command`] and knows only [`plugin::Manifest`], which it puts into what it builds.
 //!
 //! # Invariants
@@ -49,7 +50,8 @@
 //! And these hold by construction, each with tests:
 //! - an event is written in the same transaction as the compare-and-set on its run's row;
 //! - a run is saved before a side effect starts and after it ends;
-//! - an approval is bound to plugin digest, tool and arguments, and checked again before the call;
+//! - an approval is bound to plugin digest, tool and arguments, and checked again before the call, which runs on that
+//!   digest and no other;
 //! - of a session's unfinished runs only the first is at work or paused; the others are QUEUED;
 //! - nothing that an agent, a tool or a run can reach changes a grant.
 //!

@@ -45,8 +45,8 @@ use wasmtime::component::{HasSelf, Linker};
 
 use self::bindings::FullPluginPre;
 use self::breaker::Breaker;
-use self::call::CallState;
 pub use self::breaker::BreakerState;
+use self::call::CallState;
 pub use self::choice::UnknownChoice;
 pub use self::destination::{Audience, HostPattern, Scheme};
 use self::engine::{GuestThreads, Ticker};

@@ -58,13 +58,11 @@ impl Names {
     /// What it asks for: what its manifest says, or else what its imports imply.
     pub(super) fn request(&self) -> Request {
         let imports = |interface: &str| self.imports.iter().any(|name| name == interface);
-        match &self.manifest {
-            Some(manifest) => Request { asked: manifest.requests.clone(), declared: true },
-            None => {
-                let kv = if imports(KV) { KvRule::all() } else { KvRule::default() };
-                Request { asked: Capabilities { kv, ..Capabilities::default() }, declared: false }
-            }
+        if let Some(manifest) = &self.manifest {
+            return Request { asked: manifest.requests.clone(), declared: true };
         }
+        let kv = if imports(KV) { KvRule::all() } else { KvRule::default() };
+        Request { asked: Capabilities { kv, ..Capabilities::default() }, declared: false }
     }
 
     fn check_import(&self, name: &str, plugin: &str, grants: &Capabilities) -> Result<(), LoadError> {

@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::SemaphorePermit;
 
-use super::breaker::{Admit, Breaker};
 use super::bindings::exports::holdfast::plugin::tools::CallContext;
+use super::breaker::{Admit, Breaker};
 use super::call::{Answer, CallIdentity, Instance, Question};
 use super::meter::Meter;
 use super::outcome::Ended;

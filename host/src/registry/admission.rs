@@ -121,7 +121,7 @@ mod tests {
                 format!("{name}: {word} {what}")
             })
             .collect();
-        expect![[r#"
+        expect![[r"
             asks for nothing: granted nothing
             configured: granted keep values of each user (kv, scope user)
             new: waits for keep values of each user (kv, scope user)
@@ -134,7 +134,7 @@ mod tests {
             asks for more: waits for send GET, HEAD requests to https://api.example
             asks for another scope: waits for keep values of each session (kv, scope session)
             imports only: waits for keep values that all users of an organisation share (kv, scope plugin) + keep values of each user (kv, scope user) + keep values of each session (kv, scope session)
-            imports only, configured: granted keep values of each user (kv, scope user)"#]].assert_eq(&shown.join("\n"));
+            imports only, configured: granted keep values of each user (kv, scope user)"]].assert_eq(&shown.join("\n"));
     }
 
     #[test]

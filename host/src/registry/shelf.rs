@@ -8,6 +8,7 @@
 mod change;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,15 +18,15 @@ use arc_swap::{ArcSwap, Guard};
 use futures_util::StreamExt as _;
 
 pub use self::change::{ChangeError, Operator};
+pub use self::versions::Version;
 use super::folder::{self, FileError, PluginFile};
 use super::words::Words;
 use super::{Admission, Held, HeldPlugin, ToolRegistry};
 use crate::audit::Actor;
 use crate::clock::Clock;
 use crate::id::OrgId;
-use crate::plugin::{Capabilities, Plugin, PluginHost, PluginSettings, Prepared};
-use crate::store::{PluginChange, PluginWrite, ServedComponent, Store, StoreError};
-use crate::tool::ToolName;
+use crate::plugin::{Capabilities, LoadError, Plugin, PluginHost, PluginSettings, Prepared};
+use crate::store::{PluginChange, PluginWrite, Store, StoreError};
 
 /// Files read and plugins described at once. How many compile at once is the plugin host's decision.
 const MAX_LOADING: usize = 4;
@@ -73,14 +74,6 @@ enum Candidate {
     Ready(Prepared),
     Revoked { digest: String, reason: String },
     Failed { reason: String },
-}
-
-/// The version that a call is bound to.
-#[derive(Clone, Debug)]
-pub enum Version {
-    There(Arc<Plugin>),
-    Revoked,
-    Gone,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -155,55 +148,6 @@ impl Shelf {
         Ok(true)
     }
 
-    /// The version with this digest of the tool's plugin: the one in force, or else one that was kept.
-    pub async fn plugin_for(&self, tool: &ToolName, digest: &str) -> Result<Version, StoreError> {
-        let id = tool.plugin();
-        if let Some(plugin) = self.load().plugin(id).filter(|plugin| plugin.digest() == digest) {
-            return Ok(Version::There(Arc::clone(plugin)));
-        }
-        let words = self.words().await?;
-        if words.revocation(digest).is_some() {
-            return Ok(Version::Revoked);
-        }
-        Ok(self.version(&words, id, digest).await?.map_or(Version::Gone, Version::There))
-    }
-
-    /// Stops every version that the operator revoked, also in the middle of its calls.
-    pub async fn stop_revoked(&self) -> Result<(), StoreError> {
-        let revocations = self.0.store.revocations().await?;
-        let live: Vec<Arc<Plugin>> = self.versions().live.iter().filter_map(Weak::upgrade).collect();
-        for plugin in live {
-            if let Some(found) = revocations.iter().find(|it| it.digest == plugin.digest()) {
-                plugin.stop(&found.reason);
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets kept versions that do not serve any more and that no unfinished run is bound to. Whatever was not
-    /// idle at the last look already is left: a call may be about to pause on it.
-    pub async fn tidy(&self) -> Result<(), StoreError> {
-        let kept = self.0.store.components().await?;
-        let mut seen = self.0.seen.lock().await;
-        let registry = self.load_full();
-        let serves = |id: &str, digest: &str| {
-            let last = kept.iter().rev().find(|kept| kept.plugin == id).map(|kept| kept.digest.as_str());
-            registry.plugin(id).is_some_and(|plugin| plugin.digest() == digest)
-                || (registry.held_of(id).is_some() && last == Some(digest))
-        };
-        let idle: Vec<(String, String)> = kept
-            .iter()
-            .filter(|kept| !serves(&kept.plugin, &kept.digest))
-            .map(|kept| (kept.plugin.clone(), kept.digest.clone()))
-            .collect();
-        let still: Vec<_> = idle.iter().filter(|version| seen.idle.contains(version)).cloned().collect();
-        seen.idle = idle;
-        if !still.is_empty() && self.0.store.drop_components(still.clone()).await? > 0 {
-            self.versions().kept.retain(|version, _| !still.contains(version));
-        }
-        Ok(())
-    }
-
     async fn load_folder(&self, seen: &mut Seen, files: Vec<PluginFile>) -> Result<(), ShelfError> {
         let words = self.words().await?;
         warn_of_strays(&self.0.settings, &files, seen.files.is_none());
@@ -255,7 +199,6 @@ impl Shelf {
     }
 
     /// The plugin that serves by this file; or why it does not, and which version serves in its place.
-    #[expect(clippy::type_complexity, reason = "used once")]
     async fn place(
         &self,
         words: &Words,
@@ -305,16 +248,19 @@ impl Shelf {
                 return Ok(Err(Held::Waiting { prepared: prepared.clone(), missing, reason }));
             }
         };
-        let plugin = self.granted(prepared, &granted);
-        Ok(plugin.map_err(|error| Held::Failed { reason: error.to_string() }))
+        Ok(self.granted(prepared, &granted).map_err(|error| match &error {
+            // It could be prepared, so all that it lacks is a grant.
+            LoadError::Import { .. } => Held::Waiting {
+                prepared: prepared.clone(),
+                missing: prepared.request().missing(&granted),
+                reason: error.to_string(),
+            },
+            _ => Held::Failed { reason: error.to_string() },
+        }))
     }
 
     /// The same plugin as before where nothing about it changed.
-    fn granted(
-        &self,
-        prepared: &Prepared,
-        granted: &Capabilities,
-    ) -> Result<Arc<Plugin>, crate::plugin::LoadError> {
+    fn granted(&self, prepared: &Prepared, granted: &Capabilities) -> Result<Arc<Plugin>, LoadError> {
         let grants = prepared.request().within(granted);
         let registry = self.load();
         if let Some(plugin) = registry.plugin(prepared.id())
@@ -328,67 +274,6 @@ impl Shelf {
         versions.live.retain(|live| live.strong_count() > 0);
         versions.live.push(Arc::downgrade(&plugin));
         Ok(plugin)
-    }
-
-    /// A version that is not in the folder any more, or not in force yet again.
-    async fn version(
-        &self,
-        words: &Words,
-        id: &str,
-        digest: &str,
-    ) -> Result<Option<Arc<Plugin>>, StoreError> {
-        let key = (id.to_owned(), digest.to_owned());
-        if words.revocation(digest).is_some() {
-            return Ok(None);
-        }
-        let known = self.versions().kept.get(&key).cloned();
-        if known.is_some() {
-            return Ok(known);
-        }
-        let in_force = self.load().plugin(id).filter(|plugin| plugin.digest() == digest).cloned();
-        let prepared = match in_force {
-            Some(plugin) => plugin.prepared().clone(),
-            None => match self.prepare_kept(words, id, digest).await? {
-                Some(prepared) => prepared,
-                None => return Ok(None),
-            },
-        };
-        let Some(granted) = words.granted(id, digest, &prepared.request()) else { return Ok(None) };
-        match self.granted(&prepared, &granted) {
-            Ok(plugin) => {
-                self.versions().kept.insert(key, Arc::clone(&plugin));
-                Ok(Some(plugin))
-            }
-            Err(error) => {
-                tracing::error!(plugin.id = id, digest, %error, "a kept version of a plugin was not loaded");
-                Ok(None)
-            }
-        }
-    }
-
-    async fn prepare_kept(
-        &self,
-        words: &Words,
-        id: &str,
-        digest: &str,
-    ) -> Result<Option<Prepared>, StoreError> {
-        let Some(bytes) = self.0.store.component(id, digest).await? else { return Ok(None) };
-        let prepared = async {
-            let code = folder::digested(bytes).await?;
-            if code.digest() != digest {
-                return Err(FileError::Read(std::io::Error::other(
-                    "the bytes are not the ones that were kept",
-                )));
-            }
-            Ok(self.0.host.prepare(id, Arc::new(code), &words.settings(id).limits).await?)
-        };
-        match prepared.await {
-            Ok(prepared) => Ok(Some(prepared)),
-            Err(error) => {
-                tracing::error!(plugin.id = id, digest, %error, "a kept version of a plugin was not loaded");
-                Ok(None)
-            }
-        }
     }
 
     async fn carry_over(&self, words: &Words, prepared: &Prepared) -> Result<(), StoreError> {
@@ -407,33 +292,6 @@ impl Shelf {
         };
         self.0.store.write_plugin(write).await?;
         Ok(())
-    }
-
-    /// Keeps the bytes of what serves: calls may be bound to them when the file has changed. A version that
-    /// cannot be kept serves all the same.
-    async fn keep(&self, words: &Words, file: &PluginFile, plugin: &Plugin) {
-        let (id, digest) = (plugin.id(), plugin.digest());
-        let known = words.kept().iter().any(|kept| kept.plugin == id && kept.digest == digest);
-        if known && words.served_last(id) == Some(digest) {
-            return;
-        }
-        let kept = async {
-            let mut bytes = None;
-            if !known {
-                let code = folder::read(id, &file.path, plugin.prepared().limits()).await?;
-                if code.digest() != digest {
-                    // It has changed again: the next look finds that.
-                    return Ok(());
-                }
-                bytes = Some(code.bytes().to_vec());
-            }
-            let (plugin, digest, at) = (id.to_owned(), digest.to_owned(), self.0.clock.now());
-            self.0.store.serve_component(ServedComponent { plugin, digest, bytes, at }).await?;
-            Ok::<_, anyhow::Error>(())
-        };
-        if let Err(error) = kept.await {
-            tracing::error!(plugin.id = id, digest, %error, "a plugin's component could not be kept in the database");
-        }
     }
 
     fn versions(&self) -> std::sync::MutexGuard<'_, Versions> {

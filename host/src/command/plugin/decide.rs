@@ -22,7 +22,7 @@ pub(in crate::command) struct GrantArgs {
     /// Grant without asking
     #[arg(long)]
     yes: bool,
-    /// Grant only this of what it asks for: kv, kv:SCOPE, http:HOST or secrets:NAME. Can be repeated
+    /// Grant only this of what it asks for: `kv`, `kv:SCOPE`, `http:HOST` or `secrets:NAME`. Can be repeated
     #[arg(long, value_name = "WHAT")]
     only: Vec<String>,
     #[command(flatten)]

@@ -78,8 +78,15 @@ impl Shelf {
         if crate::tool::check_name_part(id).is_err() || !path.exists() {
             return Err(ChangeError::NoSuchPlugin);
         }
-        let digest = self.load().plugin(id).map(|plugin| plugin.digest().to_owned()).unwrap_or_default();
-        self.write(id, &digest, PluginChange::Remove, by).await?;
+        let registry = self.load_full();
+        let digest = match (registry.held_of(id), registry.plugin(id)) {
+            (Some(Held::Waiting { prepared, .. }), _) => prepared.digest(),
+            (Some(Held::Revoked { digest, .. }), _) => digest,
+            (None, Some(plugin)) => plugin.digest(),
+            // Nobody could read it.
+            (Some(Held::Failed { .. }) | None, _) => "",
+        };
+        self.write(id, digest, PluginChange::Remove, by).await?;
         tokio::fs::remove_file(path).await.map_err(ChangeError::Folder)?;
         Ok(self.refresh().await?)
     }
