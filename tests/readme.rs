@@ -1,14 +1,17 @@
 //! What the README and the examples tell people to type does what they say.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::support::guests::{PLUGINS, build, root};
-use crate::support::host::ONE_AGENT;
+use crate::support::host::{ADMIN, ONE_AGENT};
 use crate::support::openai::{self, OpenAi};
+use crate::support::process::HOOK_SECRET;
+use crate::support::receiver::Receiver;
 use crate::support::server::Server;
 use crate::support::{Script, TestHost, call, say};
 
@@ -91,6 +94,67 @@ async fn the_tour_of_the_readme_does_what_it_says() {
     assert!(notes.contains("once") && !notes.contains("never written"), "{notes}");
 }
 
+/// The text between a fence and its end, from the line that holds `from` on.
+fn block(from: &str, fence: &str) -> String {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
+    let section = &readme[readme.find(from).expect("the section is there")..];
+    let rest = section.split(fence).nth(1).and_then(|rest| rest.split("```").next());
+    rest.expect("a block").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_as_json_of_the_readme_is_one() {
+    let model = OpenAi::start(|_| openai::text("It is here:\n```json\n{\"city\": \"Paris\"}\n```")).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = model.config().replace("\"agent\"", "\"assistant\"");
+    std::fs::write(folder.path().join("holdfast.toml"), config).expect("a configuration file");
+    std::fs::create_dir(folder.path().join(".holdfast")).expect("a folder");
+    std::fs::write(folder.path().join(".holdfast/token"), ADMIN).expect("a token");
+    let token = [("HOLDFAST_ADMIN_TOKEN", ADMIN)];
+    let server = Server::launch(folder.path(), &["serve", "--listen", "127.0.0.1:0"], &token).await;
+    let ask = block("## Five minutes with curl", "```sh\n").replace("http://127.0.0.1:8080", &server.url);
+    let out = bash(&format!("{ask}\n{}", script("README.md", "## Answers as JSON")), folder.path()).await;
+    let run: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(
+        (&run["content"], &run["metadata"]["structured"]),
+        (&json!("{\"city\": \"Paris\"}"), &json!({"city": "Paris"})),
+        "{run}"
+    );
+}
+
+/// The configuration of the README makes a server tell, and its Python knows what is genuine.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_webhook_of_the_readme_is_told_and_checked() {
+    let receiver = Receiver::content().await;
+    let config = block("### Webhooks", "```toml\n")
+        .replace("\"https://example.com/holdfast\"", &format!("\"{}\"\nallow_private = true", receiver.url))
+        .replace("\"acme\"", "\"default\"");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let agent = "[[agents]]\nid = \"agent\"\nmodel = \"demo\"\n";
+    std::fs::write(folder.path().join("holdfast.toml"), format!("{config}\n{agent}")).expect("a file");
+    let environment = [("HOLDFAST_ADMIN_TOKEN", ADMIN), ("OPS_WEBHOOK_SECRET", HOOK_SECRET)];
+    let server = Server::launch(folder.path(), &["serve", "--listen", "127.0.0.1:0"], &environment).await;
+    let body = json!({"message": "x", "options": {"responseSchema": {"type": "object"}}});
+    let run = reqwest::Client::new().post(format!("{}/api/agents/agent/runs", server.url)).json(&body);
+    run.bearer_auth(ADMIN).send().await.expect("an answer");
+    let told = receiver.next().await;
+    assert_eq!(told.kind(), "run.failed", "the demo model cannot write JSON to a schema");
+
+    let headers =
+        ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| (name, told.header(name)));
+    let headers = json!(headers.into_iter().collect::<BTreeMap<_, _>>());
+    let checks = format!(
+        "import json\nheaders, body, secret = {headers}, json.loads({:?}).encode(), \"{HOOK_SECRET}\"\n\
+         print(is_genuine(secret, headers, body), is_genuine(secret, headers, body + b\" \"))\n\
+         print(is_genuine(\"whsec_\" + \"A\" * 32, headers, body))\n\
+         now = time.time()\ntime.time = lambda: now + 600\nprint(is_genuine(secret, headers, body))\n",
+        json!(told.text).to_string()
+    );
+    let python = format!("{}{checks}", block("### Webhooks", "```python\n"));
+    let output = Command::new("python3").args(["-c", &python]).output().await.expect("python3 runs");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "True False\nFalse\nFalse\n", "{output:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quickstart_example_runs() {
     let out = example("quickstart", |text| text).await;
@@ -116,10 +180,7 @@ async fn the_openai_compatible_example_runs() {
 /// The plugin of the README, built from its text by the code behind `holdfast plugin build`, and called.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_plugin_of_the_readme_builds_and_answers() {
-    let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
-    let section = &readme[readme.find("## Write a plugin").expect("the section is there")..];
-    let block =
-        |fence: &str| section.split(fence).nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    let block = |fence: &str| block("## Write a plugin", fence);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let sdk = root().join("plugins/sdk").display().to_string();
     let manifest = block("```toml\n").replace("../holdfast/plugins/sdk", &sdk);

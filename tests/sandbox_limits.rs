@@ -10,7 +10,7 @@ use crate::support::{Script, TestHost, calls, say};
 const LIMITS: &str = r"
 [plugins.hostile.limits]
 cpu_ms = 300
-wall_ms = 2000
+wall_ms = 5000
 memory_bytes = 16777216
 output_bytes = 65536
 host_calls = 1000

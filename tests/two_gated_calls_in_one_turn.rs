@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use crate::support::sse::Stream;
 use crate::support::{Script, TestHost, call, calls, say, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,11 +141,14 @@ async fn a_retried_approval_does_not_approve_what_comes_later() {
     let approving = host.begin(&path, &approve);
     until("the model is asked again", async || model.requests().len() == 2).await;
 
-    let retries: Vec<_> = (0..4).map(|_| host.begin(&path, &approve)).collect();
-    for _ in 0..20 {
-        let reject = host.resume(&first, json!({"action": "REJECT"})).await;
-        assert_eq!((reject.status, &reject.body["currentStatus"]), (409, &json!("RUNNING")), "{reject:?}");
+    // As streams: their heads say that the retries have arrived, before there is a second call to decide.
+    let mut retries = Vec::new();
+    for _ in 0..4 {
+        let retry = host.request(reqwest::Method::POST, &format!("{path}/stream"));
+        retries.push(Stream::open(retry.json(&approve)).await);
     }
+    let reject = host.resume(&first, json!({"action": "REJECT"})).await;
+    assert_eq!((reject.status, &reject.body["currentStatus"]), (409, &json!("RUNNING")), "{reject:?}");
     gate.add_permits(1);
 
     let paused = approving.await.expect("no panic").body;
@@ -154,8 +158,9 @@ async fn a_retried_approval_does_not_approve_what_comes_later() {
         first["metadata"]["requiredAction"]["approvalId"]
     );
     for retry in retries {
-        let retry = retry.await.expect("no panic");
-        assert_eq!((retry.status, &retry.body), (200, &paused), "{retry:?}");
+        let last = retry.rest().await.pop().expect("a frame");
+        assert_eq!(last.event, "PAUSED", "{last:?}");
+        assert_eq!(last.json()["approvalId"], paused["metadata"]["requiredAction"]["approvalId"]);
     }
     assert_eq!((host.effects("first").await, host.effects("second").await), (1, 0));
     gate.add_permits(1);

@@ -67,6 +67,7 @@ pub enum Action {
     ApprovalDecided,
     KeyCreated,
     KeyRevoked,
+    WebhookRedelivered,
     PluginInstalled,
     PluginRemoved,
     PluginGranted,
@@ -75,7 +76,7 @@ pub enum Action {
 }
 
 impl Action {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::AgentCreated,
         Self::AgentUpdated,
         Self::AgentDeleted,
@@ -84,6 +85,7 @@ impl Action {
         Self::ApprovalDecided,
         Self::KeyCreated,
         Self::KeyRevoked,
+        Self::WebhookRedelivered,
         Self::PluginInstalled,
         Self::PluginRemoved,
         Self::PluginGranted,
@@ -101,6 +103,7 @@ impl Action {
             Self::ApprovalDecided => "approval.decided",
             Self::KeyCreated => "key.created",
             Self::KeyRevoked => "key.revoked",
+            Self::WebhookRedelivered => "webhook.redelivered",
             Self::PluginInstalled => "plugin.installed",
             Self::PluginRemoved => "plugin.removed",
             Self::PluginGranted => "plugin.granted",
@@ -116,11 +119,12 @@ pub enum ObjectType {
     Run,
     Approval,
     Key,
+    Webhook,
     Plugin,
 }
 
 impl ObjectType {
-    const ALL: [Self; 5] = [Self::Agent, Self::Run, Self::Approval, Self::Key, Self::Plugin];
+    const ALL: [Self; 6] = [Self::Agent, Self::Run, Self::Approval, Self::Key, Self::Webhook, Self::Plugin];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -128,6 +132,7 @@ impl ObjectType {
             Self::Run => "run",
             Self::Approval => "approval",
             Self::Key => "key",
+            Self::Webhook => "webhook",
             Self::Plugin => "plugin",
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::file::File;
+use self::webhooks::WebhooksTable;
 use crate::agent::Agent;
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, RateLimit};
@@ -22,7 +23,7 @@ use crate::model::{Provider, default_key_env};
 use crate::plugin::PluginSettings;
 use crate::runner::QueueSettings;
 use crate::store::KillPoint;
-use crate::webhook::Webhook;
+use crate::webhook::Webhooks;
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
@@ -44,9 +45,7 @@ pub struct Config {
     pub rate_limit: Option<RateLimit>,
     pub budgets: Budgets,
     pub background: QueueSettings,
-    pub webhooks: Vec<Webhook>,
-    /// How long before it expires webhooks are told of an approval.
-    pub approval_warning: Duration,
+    pub webhooks: Webhooks,
     /// How long runs may go on after SIGTERM.
     pub shutdown_grace: Duration,
     /// Where a test has this process killed; none in release builds.
@@ -88,25 +87,35 @@ pub const SAMPLE: &str = include_str!("../../examples/quickstart/holdfast.toml")
 impl Config {
     /// What `holdfast serve` runs with.
     pub fn load(args: &ServerArgs) -> Result<Self, ConfigError> {
-        let found =
-            args.config.clone().or_else(|| Some(PathBuf::from("holdfast.toml")).filter(|file| file.exists()));
-        match found {
-            Some(file) => {
-                let text = std::fs::read_to_string(&file)
-                    .map_err(|source| ConfigError::Unreadable { file: file.clone(), source })?;
-                Self::from_text(&text, &file, args)
-            }
-            None => Self::from_text("", Path::new("holdfast.toml"), args),
-        }
+        let (text, file) = read(args)?;
+        Self::from_text(&text, &file, args)
+    }
+
+    /// For commands that serve nothing: without webhooks, whose secrets are the server's business.
+    pub fn load_offline(args: &ServerArgs) -> Result<Self, ConfigError> {
+        let (text, file) = read(args)?;
+        Self::checked(&text, &file, args, |_| Ok(Webhooks::default()))
     }
 
     /// What `holdfast dev` runs with: the file, where there is one, else the sample, and state in
     /// `.holdfast/` of the working folder.
     pub fn load_dev(args: &ServerArgs) -> Result<Self, ConfigError> {
+        Self::load_or_sample(args, Self::load)
+    }
+
+    /// The same for commands that serve nothing.
+    pub fn load_dev_offline(args: &ServerArgs) -> Result<Self, ConfigError> {
+        Self::load_or_sample(args, Self::load_offline)
+    }
+
+    fn load_or_sample(
+        args: &ServerArgs,
+        load: impl FnOnce(&ServerArgs) -> Result<Self, ConfigError>,
+    ) -> Result<Self, ConfigError> {
         let mut args = args.clone();
         let has_file = args.config.is_some() || Path::new("holdfast.toml").exists();
         if has_file {
-            return Self::load(&args);
+            return load(&args);
         }
         args.database.get_or_insert_with(|| format!("sqlite://{DEV_FOLDER}/dev.db"));
         args.plugins.get_or_insert_with(|| PathBuf::from("plugins/dist"));
@@ -117,6 +126,15 @@ impl Config {
 
     /// Checks the text of a configuration file.
     pub fn from_text(text: &str, file: &Path, args: &ServerArgs) -> Result<Self, ConfigError> {
+        Self::checked(text, file, args, |table| table.check(variable))
+    }
+
+    fn checked(
+        text: &str,
+        file: &Path,
+        args: &ServerArgs,
+        webhooks: impl FnOnce(WebhooksTable) -> Result<Webhooks, String>,
+    ) -> Result<Self, ConfigError> {
         let parsed =
             File::parse(text).map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
@@ -127,7 +145,7 @@ impl Config {
             (None, None) => relative_to(&folder, "sqlite://holdfast.db"),
         };
         let admin_token = admin_token()?;
-        let webhooks = webhooks::check(parsed.webhooks, variable)
+        let webhooks = webhooks(parsed.webhooks)
             .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         Ok(Self {
             listen: args.listen.or(parsed.listen).unwrap_or(DEFAULT_LISTEN),
@@ -145,7 +163,6 @@ impl Config {
             budgets: parsed.budgets,
             background: parsed.background,
             webhooks,
-            approval_warning: Duration::from_millis(parsed.approval_warning_ms),
             shutdown_grace: Duration::from_millis(parsed.shutdown_grace_ms),
             kill_point: kill_point(),
         })
@@ -156,6 +173,18 @@ impl Config {
 fn cache_beside(database: &str) -> Option<PathBuf> {
     let path = Path::new(database.strip_prefix("sqlite://")?.split('?').next()?);
     Some(path.parent()?.join("plugin-cache"))
+}
+
+/// The configuration file's text, where there is one, and where it is or would be.
+fn read(args: &ServerArgs) -> Result<(String, PathBuf), ConfigError> {
+    let usual = PathBuf::from("holdfast.toml");
+    let Some(file) = args.config.clone().or_else(|| Some(usual.clone()).filter(|file| file.exists())) else {
+        return Ok((String::new(), usual));
+    };
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok((text, file)),
+        Err(source) => Err(ConfigError::Unreadable { file, source }),
+    }
 }
 
 /// Where `holdfast dev` keeps its database, token and cache.

@@ -139,6 +139,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(admin_plugins::revoke))
         .routes(routes!(audit::list))
         .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::redeliver))
         .routes(routes!(agents::list))
         .routes(routes!(agents::get))
         .routes(routes!(catalog::tools))

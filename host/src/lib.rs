@@ -16,6 +16,7 @@
 //! | [`run`] | the state machine: folded from events, says what to do next; pure |
 //! | [`model`] | `trait Model`, providers through genai, the demo model, retries |
 //! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name, versions of plugins and what operators decided about them |
+//! | [`notice`], [`webhook`] | what the outside is told about runs and approvals; telling it |
 //! | [`store`], [`key`] | `trait Store` and its SQL; API keys and roles |
 //! | [`runner`] | drives runs: the only place where model, tools and store meet |
 //! | [`address`], `outbound` | which network addresses are public; clients for URLs that others chose |
@@ -29,7 +30,8 @@
 //! An edge that is not drawn is forbidden.
 //!
 //! ```text
-//! id, clock <- audit, tool <- session <- budget <- agent <- event <- run <- { model, registry -> plugin, store } <- runner <- http
+//! id, clock <- audit, tool <- session <- budget <- agent <- event <- run <- { model, registry -> plugin, notice <- store } <- runner <- http
+//!                                                                    store <- webhook <- config, server
 //!                                                                    http, config <- server <- command <- main
 //! ```
 //!
@@ -89,6 +91,7 @@ pub mod http;
 pub mod id;
 pub mod key;
 pub mod model;
+pub mod notice;
 mod outbound;
 pub mod plugin;
 pub mod registry;

@@ -57,6 +57,22 @@ pub(crate) fn check_url(url: &Url, reach: Reach) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether a request failed because the client may not go there.
+pub(crate) fn was_refused(error: &reqwest::Error) -> bool {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = source {
+        if error.is::<NotPublic>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the name resolves to an address that is not public")]
+struct NotPublic;
+
 struct CheckedResolver {
     reach: Reach,
 }
@@ -68,9 +84,27 @@ impl Resolve for CheckedResolver {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let addresses: Vec<SocketAddr> = found.collect();
             if reach == Reach::Public && addresses.iter().any(|address| !is_public(address.ip())) {
-                return Err("the name resolves to an address that is not public".into());
+                return Err(Box::from(NotPublic));
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_is_followed_only_where_that_is_allowed() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://localhost:{}/", server.local_addr().unwrap().port());
+        let timeout = Duration::from_secs(5);
+        let refused = client(Reach::Public, timeout).unwrap().get(&url).send().await.unwrap_err();
+        assert!(was_refused(&refused), "{refused:?}");
+        let private = client(Reach::Private, timeout).unwrap();
+        let asked = tokio::spawn(private.get(&url).send());
+        server.accept().await.unwrap();
+        asked.abort();
     }
 }

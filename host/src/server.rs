@@ -20,7 +20,7 @@ use crate::plugin::PluginHost;
 use crate::registry::{Shelf, ToolRegistry};
 use crate::runner::{Parts, Runner};
 use crate::store::{self, Store};
-use crate::webhook::{Dispatcher, Webhook};
+use crate::webhook::{Dispatcher, Endpoint, Webhooks};
 
 /// How often somebody looks for new plugins and new decisions about them.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -30,8 +30,7 @@ pub struct Server {
     app: App,
     /// The configuration file's agents.
     declared: Vec<Agent>,
-    webhooks: Vec<Webhook>,
-    approval_warning: Duration,
+    webhooks: Webhooks,
     shutdown_grace: Duration,
 }
 
@@ -49,7 +48,7 @@ impl Server {
             .await
             .context("cannot open the database")?;
         refuse_open_door(config, store.as_ref()).await?;
-        store.subscribe(config.webhooks.iter().map(|webhook| webhook.subscription.clone()).collect());
+        store.subscribe(config.webhooks.endpoints.iter().map(Endpoint::subscription).collect());
         for agent in &config.agents {
             models.check(&agent.model).with_context(|| format!("agent `{}`", agent.id))?;
         }
@@ -97,7 +96,6 @@ impl Server {
             app,
             declared: config.agents.clone(),
             webhooks: config.webhooks.clone(),
-            approval_warning: config.approval_warning,
             shutdown_grace: config.shutdown_grace,
         })
     }
@@ -108,7 +106,7 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { app, declared, webhooks, approval_warning, shutdown_grace } = self;
+        let Self { app, declared, webhooks, shutdown_grace } = self;
         let runner = app.runner.clone();
         let store = app.store.clone();
         let under_way = runner.recover().await.context("cannot take up the runs of the last start")?;
@@ -121,7 +119,7 @@ impl Server {
             async move { runner.expire_forever().await }
         });
         let watch = AbortOnDropHandle::new(tokio::spawn(watch(app.registry.clone(), declared)));
-        let dispatcher = Dispatcher::start(&webhooks, approval_warning, &store, &app.clock)?;
+        let dispatcher = Dispatcher::start(&webhooks, &store, &app.clock)?;
         let (stop_accepting, stopped) = tokio::sync::oneshot::channel::<()>();
         let service = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
             // An error means that the sender is gone: stop, too.

@@ -15,14 +15,16 @@ use crate::clock::Timestamp;
 use crate::event::Recorded;
 use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
 use crate::key::ApiKey;
+use crate::notice::{ExpiringApproval, Subscription};
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
-use crate::webhook::{Attempt, Delivery, Subscription};
 
 mod agents;
+mod announcements;
 mod approvals;
 mod audit;
 mod claims;
+mod deliveries;
 mod dialect;
 mod history;
 mod keys;
@@ -47,15 +49,17 @@ mod contract;
 pub use agents::{AgentChange, AgentWrite, AgentWritten, StoredAgent};
 pub use approvals::{ApprovalFilter, ApprovalRow};
 pub use audit::{AuditFilter, AuditRow};
+pub use deliveries::{WebhookDelivery, WebhookFilter};
 pub use history::HistoryWindow;
 pub use kill::KillPoint;
 pub use lists::{Listed, PendingSummary, Range, RunFilter, RunSummary};
+pub use outbox::{DueWebhook, Redelivery, WebhookAttempt, WebhookPrune, WebhookThen};
 pub use plugins::{KeptComponent, PluginChange, PluginGrant, PluginWrite, Revocation, ServedComponent};
 pub use queue::{Caps, Lane, QueueState, Terms};
 pub use sessions::{Deletion, Exchange, SessionFilter};
 use sql::{Access, SqlStore};
 use sqlite::Place;
-pub use watch::Watch;
+pub use watch::{OutboxWatch, Watch};
 
 /// Rows, whatever the database.
 ///
@@ -168,28 +172,51 @@ pub trait Store: Send + Sync {
 
     // -- Webhooks --
 
-    /// Which endpoints the events from now on are for. Once, before anything is written.
-    fn subscribe(&self, webhooks: Vec<Subscription>);
+    /// Who wants to hear of runs from now on: what is saved afterwards is written to the outbox, too. Once,
+    /// before anything is written.
+    fn subscribe(&self, subscriptions: Vec<Subscription>);
 
-    /// What the endpoint is to be told now, oldest first.
-    async fn due_deliveries(
+    /// Tells of each write to the outbox from now on.
+    fn watch_outbox(&self) -> OutboxWatch;
+
+    /// What waits for the endpoint and is due, at most `limit`.
+    async fn due_webhooks(
         &self,
         endpoint: &str,
         now: Timestamp,
         limit: u32,
-    ) -> Result<Vec<Delivery>, StoreError>;
+    ) -> Result<Vec<DueWebhook>, StoreError>;
 
-    /// Writes down what an attempt came to.
-    async fn settle_delivery(&self, id: &str, attempt: Attempt) -> Result<(), StoreError>;
+    /// Logs an attempt, and says what follows it.
+    async fn webhook_attempted(&self, attempt: WebhookAttempt) -> Result<(), StoreError>;
 
-    /// Adds deliveries for approvals that expire between the two times, once for each. Returns for how many.
-    async fn warn_of_expiry(&self, now: Timestamp, until: Timestamp) -> Result<u64, StoreError>;
+    /// Pending approvals that expire between the two times and were not announced, at most `limit`.
+    async fn expiring(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ExpiringApproval>, StoreError>;
 
-    /// Forgets deliveries that were made before. Returns how many.
-    async fn prune_deliveries(&self, before: Timestamp) -> Result<u64, StoreError>;
+    /// Announces those that are still pending, once each. Returns how many.
+    async fn announce_expiring(
+        &self,
+        approvals: &[ExpiringApproval],
+        now: Timestamp,
+    ) -> Result<u64, StoreError>;
 
-    /// Newest first; no organisation = everyone's.
-    async fn deliveries(&self, org: Option<&OrgId>, range: Range) -> Result<Listed<Delivery>, StoreError>;
+    /// Attempts, newest first.
+    async fn webhook_deliveries(
+        &self,
+        filter: &WebhookFilter,
+        range: Range,
+    ) -> Result<Listed<WebhookDelivery>, StoreError>;
+
+    /// Makes an event due again, with its audit row. Returns for which endpoints; none = no such event.
+    async fn redeliver_webhook(&self, redelivery: Redelivery) -> Result<Vec<String>, StoreError>;
+
+    /// Forgets old events with their log. Returns how many; fewer than the limit = there are no more.
+    async fn prune_webhooks(&self, prune: WebhookPrune) -> Result<u64, StoreError>;
 
     /// The run's events after `seq`, at most `limit`, oldest first; none of an unknown run.
     async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError>;

@@ -8,6 +8,7 @@ use holdfast::config::{Config, ServerArgs};
 use holdfast::id::Ids;
 use holdfast::model::{Model, Models};
 use holdfast::server::Server;
+use holdfast::webhook::Endpoint;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -41,6 +42,7 @@ pub(crate) struct TestHost {
     folder: TempDir,
     config: String,
     model: Arc<dyn Model>,
+    webhooks: Vec<Endpoint>,
     ids: Ids,
     client: reqwest::Client,
     running: Option<(oneshot::Sender<()>, JoinHandle<anyhow::Result<()>>)>,
@@ -61,8 +63,22 @@ impl TestHost {
         Self::with_files(&files, config, model).await
     }
 
+    /// With the probe, one agent, and webhooks, whose secrets no file may hold.
+    pub(crate) async fn with_webhooks(model: Arc<dyn Model>, webhooks: Vec<Endpoint>) -> Self {
+        let mut host = Self::closed(&[guest("probe")], ONE_AGENT, model);
+        host.webhooks = webhooks;
+        host.open().await;
+        host
+    }
+
     /// The same, with components that the test brings along.
     pub(crate) async fn with_files(plugins: &[PathBuf], config: &str, model: Arc<dyn Model>) -> Self {
+        let mut host = Self::closed(plugins, config, model);
+        host.open().await;
+        host
+    }
+
+    fn closed(plugins: &[PathBuf], config: &str, model: Arc<dyn Model>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("plugins")).expect("a folder for plugins");
         for file in plugins {
@@ -70,18 +86,17 @@ impl TestHost {
             std::fs::copy(file, folder.path().join("plugins").join(name)).expect("the component can be read");
         }
         let clock = Clock::manual();
-        let mut host = Self {
+        Self {
             url: String::new(),
             ids: Ids::seeded(clock.clone()),
             clock,
             folder,
             config: config.to_owned(),
             model,
+            webhooks: Vec::new(),
             client: reqwest::Client::new(),
             running: None,
-        };
-        host.open().await;
-        host
+        }
     }
 
     /// The usual: the probe, one agent, a scripted model.
@@ -116,6 +131,7 @@ impl TestHost {
         let mut config =
             Config::from_text(&text, &file, &ServerArgs::default()).expect("the configuration is valid");
         config.admin_token = Some(ADMIN.to_owned());
+        config.webhooks.endpoints.extend(self.webhooks.iter().cloned());
         config.compile_cache = Some(super::guests::root().join("target/test-guests/cache"));
         let models =
             Models::new(config.providers.clone()).expect("providers").with("script", self.model.clone());

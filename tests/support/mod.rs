@@ -7,6 +7,7 @@ pub(crate) mod host;
 pub(crate) mod openai;
 pub(crate) mod people;
 pub(crate) mod process;
+pub(crate) mod receiver;
 pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod sse;

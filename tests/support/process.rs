@@ -14,7 +14,7 @@ use super::guests::guest;
 use super::host::{ADMIN, Answer, answer, until};
 use super::server::Server;
 
-/// In the environment of every process, and of the tests (`.cargo/config.toml`).
+/// In the environment of every process, to sign webhooks with.
 pub(crate) const HOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 pub(crate) struct Process {

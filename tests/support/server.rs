@@ -16,6 +16,16 @@ impl Server {
     /// `holdfast ARGS` in `folder`, once it says where it listens. Nothing of this process's settings
     /// reaches it.
     pub(crate) async fn launch(folder: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::launch_logging(folder, args, environment, Stdio::inherit()).await
+    }
+
+    /// The same, with its log somewhere else.
+    pub(crate) async fn launch_logging(
+        folder: &Path,
+        args: &[&str],
+        environment: &[(&str, &str)],
+        log: Stdio,
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
         for name in [
             "HOLDFAST_CONFIG",
@@ -28,7 +38,7 @@ impl Server {
         ] {
             command.env_remove(name);
         }
-        command.args(args).current_dir(folder).envs(environment.iter().copied());
+        command.args(args).current_dir(folder).envs(environment.iter().copied()).stderr(log);
         let mut child =
             command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().expect("its output is piped")).lines();

@@ -230,28 +230,51 @@ create table org_usage (
     primary key (org_id, day)
 ) strict;
 
--- What webhooks are to be told: one row for each event and endpoint, written with the event. Refers to nothing:
--- who deletes a session does not take back what it told.
-create table webhook_deliveries (
-    -- Made of the event and the endpoint, so that a receiver knows a repeat.
-    id text not null primary key,
+-- What webhooks are to be told: one row for each event and endpoint that wants it, written with the event.
+-- Refers to nothing: who deletes a session does not take back what it told.
+create table webhook_outbox (
+    event_id text not null,
     endpoint text not null,
-    org_id text not null,
     type text not null,
+    run_id text not null,
+    org_id text not null,
     -- JSON, as it is signed.
     body text not null,
-    status text not null,
+    -- PENDING, DELIVERED or DEAD.
+    state text not null,
+    -- Ever.
     attempts integer not null,
-    -- Of the last answer; null = there was none.
-    last_status integer,
+    -- Since it was written or redelivered: its place in the back-off.
+    failures integer not null,
+    -- Null unless it is pending.
+    next_attempt_at integer,
     created_at integer not null,
-    last_attempt_at integer,
-    next_attempt_at integer not null
+    -- Null while it is pending.
+    settled_at integer,
+    primary key (event_id, endpoint)
 ) strict;
 
-create index webhook_deliveries_due on webhook_deliveries (endpoint, next_attempt_at) where status = 'PENDING';
-create index webhook_deliveries_by_org on webhook_deliveries (org_id, created_at, id);
-create index webhook_deliveries_by_age on webhook_deliveries (created_at);
+create index webhook_outbox_due on webhook_outbox (endpoint, next_attempt_at) where state = 'PENDING';
+create index webhook_outbox_waiting on webhook_outbox (created_at, endpoint) where state = 'PENDING';
+create index webhook_outbox_settled on webhook_outbox (settled_at) where settled_at is not null;
+
+-- Each attempt to deliver one.
+create table webhook_deliveries (
+    event_id text not null,
+    endpoint text not null,
+    -- From 1.
+    attempt integer not null,
+    -- Of the answer; null = there was none.
+    status integer,
+    -- A word; null = delivered.
+    error text,
+    duration_ms integer not null,
+    at integer not null,
+    primary key (event_id, endpoint, attempt),
+    foreign key (event_id, endpoint) references webhook_outbox (event_id, endpoint) on delete cascade
+) strict;
+
+create index webhook_deliveries_by_age on webhook_deliveries (at, event_id);
 
 -- What the operator decided about one version of a plugin. The latest decision stands.
 create table plugin_grants (

@@ -115,6 +115,6 @@ async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
 }
 
 async fn open(args: &StoreArgs) -> anyhow::Result<std::sync::Arc<dyn Store>> {
-    let config = Config::load(&args.server)?;
+    let config = Config::load_offline(&args.server)?;
     Ok(store::open_shared(&config.database).await?)
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::limits::{self, BudgetsTable, PriceTable, RateLimitTable};
-use super::webhooks::WebhookTable;
+use super::webhooks::{WebhookTable, WebhooksTable};
 use crate::agent::{Agent, AgentParts, ApprovalTerms, BudgetParts, ModelName, ToolPattern};
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, MediaLimits, RateLimit};
@@ -32,8 +32,7 @@ pub(super) struct File {
     pub(super) plugins: BTreeMap<String, PluginSettings>,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) budgets: Budgets,
-    pub(super) webhooks: Vec<WebhookTable>,
-    pub(super) approval_warning_ms: u64,
+    pub(super) webhooks: WebhooksTable,
 }
 
 #[derive(Deserialize)]
@@ -171,8 +170,10 @@ impl File {
             plugins: table.plugins,
             rate_limit: table.rate_limit.map(RateLimit::from),
             budgets: limits::budgets(table.prices, table.budgets)?,
-            webhooks: table.webhooks,
-            approval_warning_ms: table.approval_warning_ms,
+            webhooks: WebhooksTable {
+                endpoints: table.webhooks,
+                approval_warning_ms: table.approval_warning_ms,
+            },
         })
     }
 }

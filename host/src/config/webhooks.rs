@@ -1,11 +1,13 @@
-//! `[[webhooks]]`: the shape, and the check that makes endpoints of it.
+//! `[[webhooks]]` of the configuration file.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 use url::Url;
 
 use crate::id::OrgId;
-use crate::outbound::{self, Reach};
-use crate::webhook::{EventType, Secret, Subscription, Webhook};
+use crate::notice::NoticeKind;
+use crate::webhook::{Endpoint, Secret, Webhooks};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,48 +16,119 @@ pub(super) struct WebhookTable {
     url: Url,
     /// The environment variable with the secret.
     secret_env: String,
-    events: Option<Vec<EventType>>,
+    #[serde(default = "every_event")]
+    events: Vec<String>,
     org: Option<String>,
     #[serde(default)]
     allow_private: bool,
+    #[serde(default)]
+    include_content: bool,
 }
 
-/// `variable` reads the environment.
-pub(super) fn check(
-    tables: Vec<WebhookTable>,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<Webhook>, String> {
-    let mut webhooks: Vec<Webhook> = Vec::with_capacity(tables.len());
-    for table in tables {
-        let id = table.id.clone();
-        if webhooks.iter().any(|other| other.subscription.endpoint == id) {
-            return Err(format!("there is another webhook with the id `{id}`"));
+fn every_event() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+/// Everything that the file says about webhooks, without the secrets.
+pub(super) struct WebhooksTable {
+    pub(super) endpoints: Vec<WebhookTable>,
+    pub(super) approval_warning_ms: u64,
+}
+
+impl WebhooksTable {
+    /// `variable` reads the environment.
+    pub(super) fn check(self, variable: impl Fn(&str) -> Option<String>) -> Result<Webhooks, String> {
+        let mut endpoints: Vec<Endpoint> = Vec::with_capacity(self.endpoints.len());
+        for table in self.endpoints {
+            let id = table.id.clone();
+            if endpoints.iter().any(|other| other.id == id) {
+                return Err(format!("there is another webhook with the id `{id}`"));
+            }
+            endpoints.push(table.checked(&variable).map_err(|error| format!("webhook `{id}`: {error}"))?);
         }
-        let webhook =
-            table.into_webhook(&variable).map_err(|message| format!("webhook `{id}`: {message}"))?;
-        webhooks.push(webhook);
+        Ok(Webhooks { endpoints, approval_warning: Duration::from_millis(self.approval_warning_ms) })
     }
-    Ok(webhooks)
 }
 
 impl WebhookTable {
-    fn into_webhook(self, variable: impl Fn(&str) -> Option<String>) -> Result<Webhook, String> {
-        // It is part of what is signed, where a dot separates.
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if self.id.is_empty() || self.id.len() > 64 || !self.id.bytes().all(legal) {
-            return Err("id must be 1 to 64 letters, digits, - or _".to_owned());
-        }
-        let reach = Reach::allowing_private(self.allow_private);
-        outbound::check_url(&self.url, reach).map_err(|error| format!("url {error}"))?;
-        let name = &self.secret_env;
-        let secret = variable(name).ok_or_else(|| format!("the environment variable {name} is not set"))?;
-        let secret = Secret::parse(&secret)
-            .ok_or_else(|| format!("{name} must be whsec_ and the base64 of 24 to 64 bytes"))?;
-        let subscription = Subscription {
-            endpoint: self.id,
-            events: self.events.unwrap_or_else(|| EventType::ALL.to_vec()),
+    fn checked(self, variable: &impl Fn(&str) -> Option<String>) -> Result<Endpoint, String> {
+        let text = variable(&self.secret_env).ok_or_else(|| {
+            format!("the environment variable {} that secret_env names is not set", self.secret_env)
+        })?;
+        let endpoint = Endpoint {
+            id: self.id,
+            url: self.url,
+            secret: Secret::parse(&text).map_err(|error| format!("{}: {error}", self.secret_env))?,
+            events: events(&self.events)?,
             org: self.org.map(OrgId::from),
+            allow_private: self.allow_private,
+            include_content: self.include_content,
         };
-        Ok(Webhook { subscription, url: self.url, secret, allow_private: self.allow_private })
+        endpoint.check().map_err(|error| error.to_string())?;
+        Ok(endpoint)
+    }
+}
+
+fn events(words: &[String]) -> Result<Vec<NoticeKind>, String> {
+    if words.is_empty() {
+        return Err("events is empty: leave it out for all of them".to_owned());
+    }
+    if words.iter().any(|word| word == "*") {
+        return Ok(NoticeKind::ALL.to_vec());
+    }
+    words.iter().map(|word| word.parse().map_err(|error| format!("events: {error}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(table: &str) -> Result<Webhooks, String> {
+        let table: WebhookTable = toml::from_str(table).map_err(|error| error.to_string())?;
+        let variable = |name: &str| match name {
+            "HOOK" => Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()),
+            "WEAK" => Some("whsec_eA==".to_owned()),
+            _ => None,
+        };
+        WebhooksTable { endpoints: vec![table], approval_warning_ms: 1 }.check(variable)
+    }
+
+    fn error(table: &str) -> String {
+        parsed(table).unwrap_err()
+    }
+
+    #[test]
+    fn a_webhook_hears_everything_unless_it_says_what() {
+        let all = parsed("id = \"a\"\nurl = \"https://example.com/hook\"\nsecret_env = \"HOOK\"").unwrap();
+        assert_eq!(all.endpoints[0].events, NoticeKind::ALL);
+        assert!(!all.endpoints[0].allow_private && !all.endpoints[0].include_content);
+        let some =
+            "id = \"a\"\nurl = \"https://example.com\"\nsecret_env = \"HOOK\"\nevents = [\"run.paused\"]";
+        assert_eq!(parsed(some).unwrap().endpoints[0].events, [NoticeKind::RunPaused]);
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write() {
+        let with = |url: &str, rest: &str| error(&format!("id = \"a\"\nurl = \"{url}\"\n{rest}"));
+        let public = "https://example.com";
+        assert_eq!(
+            with(public, "secret_env = \"NONE\""),
+            "webhook `a`: the environment variable NONE that secret_env names is not set"
+        );
+        assert!(with(public, "secret_env = \"WEAK\"").contains("WEAK: the secret must be `whsec_`"));
+        let hook = "secret_env = \"HOOK\"";
+        assert!(with("http://example.com", hook).contains("url must be an https URL"));
+        assert!(with("https://u:p@example.com", hook).contains("without a user name"));
+        for inside in
+            ["https://127.0.0.1:9", "https://[::1]/", "https://localhost/x", "https://169.254.169.254"]
+        {
+            let error = with(inside, hook);
+            assert!(error.contains("private address (allow_private = true permits it)"), "{error}");
+            assert!(parsed(&format!("id = \"a\"\nurl = \"{inside}\"\n{hook}\nallow_private = true")).is_ok());
+        }
+        let unknown = with(public, &format!("{hook}\nevents = [\"run.started\"]"));
+        assert!(unknown.contains("`run.started` is no event: write * or some of run.paused"), "{unknown}");
+        assert!(with("not a url", hook).contains("url"));
+        assert!(with(public, "secret = \"whsec_x\"").contains("unknown field"));
     }
 }

@@ -62,7 +62,7 @@ pub(super) struct AuditQuery {
     /// Such as `agent.updated` or `approval.decided`.
     #[param(required = false)]
     action: Option<String>,
-    /// `agent`, `run`, `approval`, `key` or `plugin`.
+    /// `agent`, `run`, `approval`, `key`, `webhook` or `plugin`.
     #[param(required = false)]
     object_type: Option<String>,
     #[param(required = false)]

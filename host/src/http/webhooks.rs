@@ -1,26 +1,28 @@
-//! The log of webhook deliveries, to be read.
+//! What became of webhooks, for admins: the delivery log, and delivering an event again.
 
 use axum::Json;
-use axum::extract::State;
-use serde::Serialize;
-use utoipa::ToSchema;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::extract::Caller;
+use super::extract::{Caller, QueryParams};
 use super::page::{Page, PageQuery};
 use super::problem::{Problem, ProblemDocument};
-use crate::store::Range;
-use crate::webhook::Delivery;
+use super::run_list::given;
+use crate::audit::Actor;
+use crate::store::{Range, Redelivery, WebhookDelivery, WebhookFilter};
 
-/// What webhooks were told or are still to be told, newest first; kept for seven days.
+/// Attempts to deliver webhooks, newest first; kept for seven days after an event was delivered or given up.
 #[utoipa::path(
     get,
     path = "/api/admin/webhook-deliveries",
     operation_id = "adminListWebhookDeliveries",
     tag = "admin",
-    params(PageQuery),
+    params(DeliveryQuery, PageQuery),
     responses(
-        (status = 200, description = "Deliveries of the caller's organisation; of every one for the bootstrap token", body = Page<DeliveryView>),
+        (status = 200, description = "Attempts for the caller's organisation; for every one with the bootstrap token", body = Page<DeliveryView>),
         (status = 400, description = "Not a valid page", body = ProblemDocument),
         (status = 401, description = "No valid token", body = ProblemDocument),
         (status = 403, description = "The caller is no admin", body = ProblemDocument),
@@ -30,50 +32,125 @@ use crate::webhook::Delivery;
 pub(super) async fn deliveries(
     State(app): State<App>,
     Caller(principal): Caller,
+    QueryParams(query): QueryParams<DeliveryQuery>,
     page: PageQuery,
 ) -> Result<Json<Page<DeliveryView>>, Problem> {
     principal.check_admin()?;
-    let org = (!principal.super_admin).then_some(principal.owner.org);
-    let listed =
-        app.store.deliveries(org.as_ref(), Range { limit: page.size, offset: page.offset() }).await?;
+    let filter = WebhookFilter {
+        endpoint: given(query.endpoint),
+        event: given(query.event_id),
+        org: (!principal.super_admin).then_some(principal.owner.org),
+    };
+    let range = Range { limit: page.size, offset: page.offset() };
+    let listed = app.store.webhook_deliveries(&filter, range).await?;
     let rows = listed.rows.into_iter().map(DeliveryView::from).collect();
     Ok(Json(Page::new(rows, listed.total, page)))
 }
 
-/// One event for one endpoint.
+/// Delivers an event again, under the same id and with all its retries.
+#[utoipa::path(
+    post,
+    path = "/api/admin/webhook-deliveries/{eventId}/redeliver",
+    operation_id = "adminRedeliverWebhook",
+    tag = "admin",
+    params(("eventId" = String, Path, description = "The webhook-id"), RedeliverQuery),
+    responses(
+        (status = 202, description = "The event is due again", body = RedeliveryView),
+        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 403, description = "The caller is no admin", body = ProblemDocument),
+        (status = 404, description = "No such event, or it was forgotten", body = ProblemDocument),
+        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+    )
+)]
+pub(super) async fn redeliver(
+    State(app): State<App>,
+    Caller(principal): Caller,
+    Path(event): Path<String>,
+    QueryParams(query): QueryParams<RedeliverQuery>,
+) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
+    principal.check_admin()?;
+    let redelivery = Redelivery {
+        event: event.clone(),
+        endpoint: given(query.endpoint),
+        by: Actor::from(&principal),
+        org: (!principal.super_admin).then_some(principal.owner.org),
+        at: app.clock.now(),
+    };
+    let endpoints = app.store.redeliver_webhook(redelivery).await?;
+    if endpoints.is_empty() {
+        return Err(Problem::no_such("webhook event"));
+    }
+    Ok((StatusCode::ACCEPTED, Json(RedeliveryView { event_id: event, endpoints })))
+}
+
+/// Which attempts; what is left out does not matter.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeliveryQuery {
+    /// The id of a configured webhook.
+    #[param(required = false)]
+    endpoint: Option<String>,
+    /// The `webhook-id`.
+    #[param(required = false)]
+    event_id: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RedeliverQuery {
+    /// Only this one; by default every endpoint that the event was for.
+    #[param(required = false)]
+    endpoint: Option<String>,
+}
+
+/// One attempt.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DeliveryView {
-    /// The endpoint's id in the configuration.
-    endpoint: String,
-    /// The header `webhook-id`: the same in every attempt.
+    /// The `webhook-id`: the same for every attempt.
     event_id: String,
     #[serde(rename = "type")]
-    event: String,
-    /// `PENDING`, `DELIVERED`, or `DEAD`: given up.
-    status: String,
-    attempts: u64,
-    /// The HTTP status of the last answer; null where there was none.
-    last_status: Option<u64>,
-    created_at: String,
-    last_attempt_at: Option<String>,
+    #[schema(example = "run.paused")]
+    kind: String,
+    run_id: String,
+    endpoint: String,
+    /// From 1.
+    attempt: u64,
+    /// The HTTP status; null where there was no answer.
+    status_code: Option<u64>,
+    /// `status`, `redirect`, `gone`, `timeout`, `connection`, `private-address` or `request`; null = delivered.
+    error: Option<String>,
+    duration_ms: u64,
+    at: String,
+    /// How the event stands now: `PENDING`, `DELIVERED`, or `DEAD`: given up.
+    state: String,
     /// Null unless it is pending.
     next_attempt_at: Option<String>,
 }
 
-impl From<Delivery> for DeliveryView {
-    fn from(row: Delivery) -> Self {
-        let pending = row.status == "PENDING";
+impl From<WebhookDelivery> for DeliveryView {
+    fn from(delivery: WebhookDelivery) -> Self {
         Self {
-            endpoint: row.endpoint,
-            event_id: row.id,
-            event: row.event,
-            status: row.status,
-            attempts: row.attempts,
-            last_status: row.last_status,
-            created_at: row.created_at.to_string(),
-            last_attempt_at: row.last_attempt_at.map(|at| at.to_string()),
-            next_attempt_at: pending.then(|| row.next_attempt_at.to_string()),
+            event_id: delivery.event,
+            kind: delivery.kind,
+            run_id: delivery.run.to_string(),
+            endpoint: delivery.endpoint,
+            attempt: delivery.attempt,
+            status_code: delivery.status,
+            error: delivery.error,
+            duration_ms: delivery.duration_ms,
+            at: delivery.at.to_string(),
+            state: delivery.state,
+            next_attempt_at: delivery.next_attempt_at.map(|at| at.to_string()),
         }
     }
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RedeliveryView {
+    event_id: String,
+    /// Where it is sent again.
+    endpoints: Vec<String>,
 }

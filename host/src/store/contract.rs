@@ -22,6 +22,7 @@ use crate::tool::{
     ToolOutcome, Usage,
 };
 
+mod outbox;
 mod queue;
 
 /// An empty database of each kind.

@@ -5,16 +5,17 @@
 use super::StoreError;
 use super::audit;
 use super::dialect::{Columns, Dialect};
+use super::outbox::OutboxRow;
 use super::usage::UsageChange;
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::event::{Recorded, RunEvent};
 use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
 use crate::key::ApiKey;
+use crate::notice::Subscription;
 use crate::run::{Run, RunStatus};
 use crate::session::{Owner, Session, Tokens};
 use crate::tool::{Decided, Decision, PendingApproval};
-use crate::webhook::{self, NewDelivery, Subscription};
 
 /// Most characters of a session's title.
 const TITLE: usize = 80;
@@ -28,7 +29,7 @@ pub(super) struct RunChange {
     pub(super) approvals: Vec<ApprovalChange>,
     pub(super) audit: Vec<AuditEntry>,
     pub(super) usage: Vec<UsageChange>,
-    pub(super) deliveries: Vec<NewDelivery>,
+    pub(super) outbox: Vec<OutboxRow>,
 }
 
 /// The columns of `runs` that change.
@@ -93,7 +94,7 @@ pub(super) struct Resolution {
 }
 
 impl RunChange {
-    pub(super) fn of(run: &Run, webhooks: &[Subscription]) -> Result<Self, StoreError> {
+    pub(super) fn of(run: &Run, subscriptions: &[Subscription]) -> Result<Self, StoreError> {
         let unsaved = run.unsaved();
         let events = unsaved.iter().map(EventRow::of).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -103,10 +104,7 @@ impl RunChange {
             approvals: unsaved.iter().flat_map(|recorded| ApprovalChange::of(recorded, run)).collect(),
             audit: unsaved.iter().filter_map(|recorded| audit::of_event(recorded, run)).collect(),
             usage: unsaved.iter().filter_map(|recorded| UsageChange::of(recorded, run)).collect(),
-            deliveries: unsaved
-                .iter()
-                .flat_map(|recorded| webhook::of_event(recorded, run, webhooks))
-                .collect(),
+            outbox: OutboxRow::of(run, subscriptions),
         })
     }
 }

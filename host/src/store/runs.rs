@@ -202,8 +202,8 @@ async fn append<D: Dialect>(sql: &mut Sql<'_, D>, change: &RunChange) -> Result<
     for entry in &change.audit {
         audit::append(sql, entry).await?;
     }
-    for delivery in &change.deliveries {
-        outbox::add(sql, delivery).await?;
+    for row in &change.outbox {
+        outbox::insert(sql, row).await?;
     }
     Ok(())
 }

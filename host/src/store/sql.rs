@@ -2,32 +2,34 @@
 
 mod open;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sqlx::Pool;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::announcements::{self, Announcement};
 use super::dialect::{Dialect, Sql};
 use super::kv::Put;
 use super::row::{OriginRow, RunChange};
-use super::watch::{Watch, Watchers};
+use super::watch::{OutboxWatch, Watch, Watchers};
 use super::writer::{Reply, Write};
 use super::{
     AgentWrite, AgentWritten, ApprovalFilter, ApprovalRow, AuditFilter, AuditRow, Caps, Claim, Creation,
-    Deletion, Exchange, HistoryWindow, KeptComponent, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace,
-    Listed, PluginGrant, PluginWrite, QueueState, Range, Revocation, RunFilter, RunSummary, ServedComponent,
-    SessionFilter, Store, StoreError, StoredAgent, Terms, agents, approvals, audit, claims, history, keys,
-    kv, lists, outbox, plugins, queue, runs, sessions, usage,
+    Deletion, DueWebhook, Exchange, HistoryWindow, KeptComponent, KeyClaim, KvCondition, KvEntry, KvRefusal,
+    KvSpace, Listed, PluginGrant, PluginWrite, QueueState, Range, Redelivery, Revocation, RunFilter,
+    RunSummary, ServedComponent, SessionFilter, Store, StoreError, StoredAgent, Terms, WebhookAttempt,
+    WebhookDelivery, WebhookFilter, WebhookPrune, agents, approvals, audit, claims, deliveries, history,
+    keys, kv, lists, outbox, plugins, queue, runs, sessions, usage,
 };
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
 use crate::event::Recorded;
 use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId};
 use crate::key::ApiKey;
+use crate::notice::{ExpiringApproval, Subscription};
 use crate::run::Run;
 use crate::session::{PastTurn, Session};
-use crate::webhook::{Attempt, Delivery, Subscription};
 
 pub(super) struct SqlStore<D: Dialect> {
     readers: Pool<D>,
@@ -37,7 +39,7 @@ pub(super) struct SqlStore<D: Dialect> {
     installation: Vec<u8>,
     access: Access,
     watchers: Watchers,
-    webhooks: OnceLock<Arc<[Subscription]>>,
+    subscriptions: OnceLock<Vec<Subscription>>,
 }
 
 /// What a store may be used for.
@@ -63,8 +65,8 @@ impl<D: Dialect> SqlStore<D> {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    fn webhooks(&self) -> &[Subscription] {
-        self.webhooks.get().map_or(&[], |webhooks| webhooks)
+    fn subscriptions(&self) -> &[Subscription] {
+        self.subscriptions.get().map_or(&[], Vec::as_slice)
     }
 
     fn check_owner(&self) -> Result<(), StoreError> {
@@ -76,7 +78,7 @@ impl<D: Dialect> SqlStore<D> {
 
     async fn save_with(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Claim, StoreError> {
         self.check_owner()?;
-        let change = Box::new(RunChange::of(run, self.webhooks())?);
+        let change = Box::new(RunChange::of(run, self.subscriptions())?);
         let claim = claim.cloned();
         let claim = self.write(|reply| Write::Save(change, claim, reply)).await?;
         if claim == Claim::New {
@@ -90,7 +92,7 @@ impl<D: Dialect> SqlStore<D> {
 impl<D: Dialect> Store for SqlStore<D> {
     async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError> {
         self.check_owner()?;
-        let change = Box::new(RunChange::of(run, self.webhooks())?);
+        let change = Box::new(RunChange::of(run, self.subscriptions())?);
         let origin = Box::new(OriginRow::of(run));
         let terms = Box::new(terms.clone());
         let creation = self.write(|reply| Write::Create(origin, change, terms, reply)).await?;
@@ -234,39 +236,72 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     // -- Webhooks --
 
-    fn subscribe(&self, webhooks: Vec<Subscription>) {
+    fn subscribe(&self, subscriptions: Vec<Subscription>) {
         // Whoever comes second changes nothing.
-        let _ = self.webhooks.set(webhooks.into());
+        let _ = self.subscriptions.set(subscriptions);
     }
 
-    async fn due_deliveries(
+    fn watch_outbox(&self) -> OutboxWatch {
+        self.watchers.watch_outbox()
+    }
+
+    async fn due_webhooks(
         &self,
         endpoint: &str,
         now: Timestamp,
         limit: u32,
-    ) -> Result<Vec<Delivery>, StoreError> {
+    ) -> Result<Vec<DueWebhook>, StoreError> {
         outbox::due(&mut Sql::<D>(&mut *self.readers.acquire().await?), endpoint, now, limit).await
     }
 
-    async fn settle_delivery(&self, id: &str, attempt: Attempt) -> Result<(), StoreError> {
+    async fn webhook_attempted(&self, attempt: WebhookAttempt) -> Result<(), StoreError> {
         self.check_owner()?;
-        let id = id.to_owned();
-        self.write(|reply| Write::SettleDelivery(id, attempt, reply)).await
+        self.write(|reply| Write::WebhookAttempted(Box::new(attempt), reply)).await
     }
 
-    async fn warn_of_expiry(&self, now: Timestamp, until: Timestamp) -> Result<u64, StoreError> {
-        self.check_owner()?;
-        let Some(webhooks) = self.webhooks.get().cloned() else { return Ok(0) };
-        self.write(|reply| Write::WarnOfExpiry(now, until, webhooks, reply)).await
+    async fn expiring(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ExpiringApproval>, StoreError> {
+        announcements::expiring(&mut Sql::<D>(&mut *self.readers.acquire().await?), now, until, limit).await
     }
 
-    async fn prune_deliveries(&self, before: Timestamp) -> Result<u64, StoreError> {
+    async fn announce_expiring(
+        &self,
+        approvals: &[ExpiringApproval],
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         self.check_owner()?;
-        self.write(|reply| Write::PruneDeliveries(before, reply)).await
+        if approvals.is_empty() {
+            return Ok(0);
+        }
+        let of = |approval| Announcement::of(approval, now, self.subscriptions());
+        let announcements = approvals.iter().map(of).collect();
+        self.write(|reply| Write::Announce(announcements, reply)).await
     }
 
-    async fn deliveries(&self, org: Option<&OrgId>, range: Range) -> Result<Listed<Delivery>, StoreError> {
-        outbox::list(&mut Sql::<D>(&mut *self.readers.acquire().await?), org, range).await
+    async fn webhook_deliveries(
+        &self,
+        filter: &WebhookFilter,
+        range: Range,
+    ) -> Result<Listed<WebhookDelivery>, StoreError> {
+        deliveries::list(&mut Sql::<D>(&mut *self.readers.acquire().await?), filter, range).await
+    }
+
+    async fn redeliver_webhook(&self, redelivery: Redelivery) -> Result<Vec<String>, StoreError> {
+        self.check_owner()?;
+        self.write(|reply| Write::Redeliver(Box::new(redelivery), reply)).await
+    }
+
+    async fn prune_webhooks(&self, prune: WebhookPrune) -> Result<u64, StoreError> {
+        self.check_owner()?;
+        // Mostly there is nothing, and to look costs no write.
+        if !outbox::has_old(&mut Sql::<D>(&mut *self.readers.acquire().await?), &prune).await? {
+            return Ok(0);
+        }
+        self.write(|reply| Write::PruneWebhooks(Box::new(prune), reply)).await
     }
 
     async fn events_after(&self, run: &RunId, seq: u64, limit: u32) -> Result<Vec<Recorded>, StoreError> {

@@ -1,4 +1,4 @@
-//! Who wants to know when a run's journal grows.
+//! Who wants to know when a run's journal grows, or the outbox of webhooks.
 //!
 //! The writing task tells after each commit, whoever asked for the write and whether or not they still wait
 //! for it. A watch carries no data, only that it is worth reading again: a slow watcher costs nothing.
@@ -11,7 +11,10 @@ use tokio::sync::watch;
 use crate::id::RunId;
 
 #[derive(Clone, Default)]
-pub(super) struct Watchers(Arc<Mutex<HashMap<RunId, watch::Sender<()>>>>);
+pub(super) struct Watchers {
+    runs: Arc<Mutex<HashMap<RunId, watch::Sender<()>>>>,
+    outbox: watch::Sender<()>,
+}
 
 /// Tells of each write of one run by this process, from its making on.
 pub struct Watch {
@@ -32,19 +35,41 @@ impl Watchers {
         }
     }
 
+    pub(super) fn watch_outbox(&self) -> OutboxWatch {
+        OutboxWatch(self.outbox.subscribe())
+    }
+
+    pub(super) fn tell_outbox(&self) {
+        self.outbox.send_replace(());
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, watch::Sender<()>>> {
         // The map is consistent between any two statements that can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Tells of each write to the outbox of webhooks by this process, from its making on.
+pub struct OutboxWatch(watch::Receiver<()>);
 
 impl Watch {
     /// Waits until the run was written since the last call; at once where it already was.
     pub async fn written(&mut self) {
-        if self.written.changed().await.is_err() {
-            // The sender lives as long as a watch does; without it there is nothing to wait for.
-            std::future::pending::<()>().await;
-        }
+        changed(&mut self.written).await;
+    }
+}
+
+impl OutboxWatch {
+    /// Waits until something was written since the last call; at once where it already was.
+    pub async fn written(&mut self) {
+        changed(&mut self.0).await;
+    }
+}
+
+async fn changed(written: &mut watch::Receiver<()>) {
+    if written.changed().await.is_err() {
+        // The store is gone: there is nothing to wait for.
+        std::future::pending::<()>().await;
     }
 }
 

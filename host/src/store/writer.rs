@@ -12,6 +12,7 @@ use std::sync::Arc;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, oneshot};
 
+use super::announcements::{self, Announcement};
 use super::dialect::{ConnectOptions, Dialect, Sql};
 use super::kill::{Countdown, KillPoint};
 use super::kv::Put;
@@ -19,13 +20,12 @@ use super::row::{OriginRow, RunChange};
 use super::watch::Watchers;
 use super::{
     AgentWrite, AgentWritten, Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, PluginWrite,
-    ServedComponent, StoreError, Terms,
+    Redelivery, ServedComponent, StoreError, Terms, WebhookAttempt, WebhookPrune,
 };
 use super::{agents, claims, keys, kv, outbox, plugins, runs, sessions};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, RunId, SessionId};
 use crate::key::ApiKey;
-use crate::webhook::{Attempt, Subscription};
 
 /// Most writes in one transaction, and in the queue: beyond it callers wait to be queued.
 pub(super) const MOST: usize = 256;
@@ -37,9 +37,10 @@ pub(super) enum Write {
     PruneClaims(Timestamp, Reply<u64>),
     DeleteSession(SessionId, Reply<Deletion>),
     Agent(Box<AgentWrite>, Reply<AgentWritten>),
-    SettleDelivery(String, Attempt, Reply<()>),
-    WarnOfExpiry(Timestamp, Timestamp, Arc<[Subscription]>, Reply<u64>),
-    PruneDeliveries(Timestamp, Reply<u64>),
+    WebhookAttempted(Box<WebhookAttempt>, Reply<()>),
+    Announce(Vec<Announcement>, Reply<u64>),
+    Redeliver(Box<Redelivery>, Reply<Vec<String>>),
+    PruneWebhooks(Box<WebhookPrune>, Reply<u64>),
     AddKey(Box<ApiKey>, String, Reply<()>),
     RevokeKey(KeyId, Timestamp, Reply<bool>),
     Plugin(Box<PluginWrite>, Reply<bool>),
@@ -82,7 +83,7 @@ pub(super) struct Writer<D: Dialect> {
     /// None after a failure: the next transaction connects again.
     connection: Option<D::Connection>,
     queue: mpsc::Receiver<Write>,
-    /// Told of runs that were written.
+    /// Told of what was written.
     watchers: Watchers,
     countdown: Countdown,
     /// Given back when the last write is done, not before.
@@ -127,6 +128,7 @@ impl<D: Dialect> Writer<D> {
     async fn commit(&mut self, mut batch: VecDeque<Write>) {
         let mut settled = Vec::with_capacity(batch.len());
         let runs: Vec<RunId> = batch.iter().filter_map(Write::run).cloned().collect();
+        let outbox = batch.iter().any(Write::fills_outbox);
         self.countdown.before(batch.iter().map(Write::events).sum());
         let failure = self.transaction(&mut batch, &mut settled).await.err().map(Arc::new);
         if failure.is_some() {
@@ -137,6 +139,9 @@ impl<D: Dialect> Writer<D> {
         // A refused write has changed nothing: its watchers look once in vain.
         for run in &runs {
             self.watchers.tell(run);
+        }
+        if outbox {
+            self.watchers.tell_outbox();
         }
         let failed = || failure.clone().map(StoreError::database);
         for write in settled {
@@ -205,6 +210,26 @@ impl Write {
         None
     }
 
+    /// Whether webhooks may be due by it.
+    fn fills_outbox(&self) -> bool {
+        match self {
+            Self::Create(_, change, ..) | Self::Save(change, ..) => !change.outbox.is_empty(),
+            Self::Announce(..) | Self::Redeliver(..) => true,
+            Self::PruneClaims(..)
+            | Self::DeleteSession(..)
+            | Self::Agent(..)
+            | Self::WebhookAttempted(..)
+            | Self::PruneWebhooks(..)
+            | Self::AddKey(..)
+            | Self::RevokeKey(..)
+            | Self::Plugin(..)
+            | Self::ServeComponent(..)
+            | Self::DropComponents(..)
+            | Self::KvPut(..)
+            | Self::KvDelete(..) => false,
+        }
+    }
+
     async fn apply<D: Dialect>(self, sql: &mut Sql<'_, D>) -> Settled {
         match self {
             Self::Create(origin, change, terms, reply) => {
@@ -216,14 +241,17 @@ impl Write {
             }
             Self::DeleteSession(session, reply) => settle(reply, sessions::delete(sql, &session).await),
             Self::Agent(write, reply) => settle(reply, agents::write(sql, &write).await),
-            Self::SettleDelivery(id, attempt, reply) => {
-                settle(reply, outbox::settle(sql, &id, attempt).await.map_err(Undo::from))
+            Self::WebhookAttempted(attempt, reply) => {
+                settle(reply, outbox::attempted(sql, &attempt).await.map_err(Undo::Failed))
             }
-            Self::WarnOfExpiry(now, until, webhooks, reply) => {
-                settle(reply, outbox::warn(sql, now, until, &webhooks).await.map_err(Undo::from))
+            Self::Announce(announcements, reply) => {
+                settle(reply, announcements::announce(sql, &announcements).await.map_err(Undo::Failed))
             }
-            Self::PruneDeliveries(before, reply) => {
-                settle(reply, outbox::prune(sql, before).await.map_err(Undo::from))
+            Self::Redeliver(redelivery, reply) => {
+                settle(reply, outbox::redeliver(sql, &redelivery).await.map_err(Undo::Failed))
+            }
+            Self::PruneWebhooks(prune, reply) => {
+                settle(reply, outbox::prune(sql, &prune).await.map_err(Undo::Failed))
             }
             Self::AddKey(key, hash, reply) => {
                 settle(reply, keys::add(sql, &key, &hash).await.map_err(Undo::Failed))
@@ -253,16 +281,17 @@ impl Write {
             Self::Create(.., reply) => drop(reply.send(Err(error))),
             Self::Save(.., reply) => drop(reply.send(Err(error))),
             Self::PruneClaims(.., reply)
-            | Self::WarnOfExpiry(.., reply)
-            | Self::PruneDeliveries(.., reply)
+            | Self::Announce(.., reply)
+            | Self::PruneWebhooks(.., reply)
             | Self::DropComponents(.., reply) => {
                 drop(reply.send(Err(error)));
             }
             Self::DeleteSession(.., reply) => drop(reply.send(Err(error))),
             Self::Agent(.., reply) => drop(reply.send(Err(error))),
-            Self::AddKey(.., reply) | Self::SettleDelivery(.., reply) | Self::ServeComponent(.., reply) => {
+            Self::AddKey(.., reply) | Self::WebhookAttempted(.., reply) | Self::ServeComponent(.., reply) => {
                 drop(reply.send(Err(error)));
             }
+            Self::Redeliver(.., reply) => drop(reply.send(Err(error))),
             Self::RevokeKey(.., reply) | Self::Plugin(.., reply) => drop(reply.send(Err(error))),
             Self::KvPut(.., reply) => drop(reply.send(Err(error))),
             Self::KvDelete(.., reply) => drop(reply.send(Err(error))),

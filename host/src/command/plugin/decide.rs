@@ -140,7 +140,7 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) async fn open(args: &ServerArgs) -> anyhow::Result<Self> {
-        let config = Config::load_dev(args)?;
+        let config = Config::load_dev_offline(args)?;
         let store = store::open_shared(&config.database).await?;
         let words = Words::read(&config.plugins, store.as_ref()).await?;
         Ok(Self { config, words, store })

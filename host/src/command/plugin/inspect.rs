@@ -21,7 +21,7 @@ pub(in crate::command) struct InspectArgs {
 }
 
 pub(super) async fn run(args: InspectArgs) -> anyhow::Result<()> {
-    let config = Config::load(&args.server)?;
+    let config = Config::load_offline(&args.server)?;
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let id = args.file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let settings = config.plugins.get(id).cloned().unwrap_or_default();
@@ -64,7 +64,7 @@ fn describe(plugin: &Prepared) -> anyhow::Result<()> {
 }
 
 pub(super) async fn list(args: &ServerArgs) -> anyhow::Result<()> {
-    let config = Config::load_dev(args)?;
+    let config = Config::load_dev_offline(args)?;
     let store = store::open_shared(&config.database).await?;
     let words = Words::read(&config.plugins, store.as_ref()).await?;
     store.close().await;

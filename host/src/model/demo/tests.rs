@@ -246,6 +246,18 @@ async fn followups_are_three_questions_that_work() {
     assert!(Demo.reply(&none).await.unwrap().content.starts_with(r#"["What can you do?","#));
 }
 
+/// What is quoted of an answer is no request to call anything.
+#[tokio::test]
+async fn a_refused_answer_leads_to_no_call() {
+    assert_eq!(calls_for("What is 6*7?", tools()).await.len(), 1);
+    let refusal = format!(
+        "{REFUSAL}: it does not fit the schema: top level: \"What is 6*7?\" is not of type \"object\""
+    );
+    let reply = ask(vec![user("What is 6*7?"), user(&refusal)], tools()).await;
+    assert_eq!(reply.tool_calls, []);
+    assert!(reply.content.contains("cannot write JSON to a schema"), "{}", reply.content);
+}
+
 /// Whatever is said, there is an answer, and no panic on odd text.
 #[tokio::test]
 async fn odd_messages_are_survived() {

@@ -56,7 +56,7 @@ impl<D: Dialect> SqlStore<D> {
             installation,
             access,
             watchers,
-            webhooks: OnceLock::new(),
+            subscriptions: OnceLock::new(),
         })
     }
 }
