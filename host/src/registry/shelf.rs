@@ -126,13 +126,18 @@ impl Shelf {
     /// Loads what changed in the folder or was decided since. What did not change stays as it is.
     pub async fn refresh(&self) -> Result<(), ShelfError> {
         let mut seen = self.0.seen.lock().await;
-        seen.changes = self.0.store.plugin_changes(seen.changes).await?.0;
-        let found = folder::files(&self.0.folder).await;
-        let found = found.map_err(|source| ShelfError::Folder { folder: self.0.folder.clone(), source });
-        if found.is_err() {
-            seen.files = None;
-        }
-        self.load_folder(&mut seen, found?).await
+        // Before the words are read: one that comes in between is found at the next look.
+        let (changes, _) = self.0.store.plugin_changes(seen.changes).await?;
+        let files = match folder::files(&self.0.folder).await {
+            Ok(files) => files,
+            Err(source) => {
+                (seen.files, seen.changes) = (None, changes);
+                return Err(ShelfError::Folder { folder: self.0.folder.clone(), source });
+            }
+        };
+        self.load_folder(&mut seen, files).await?;
+        seen.changes = changes;
+        Ok(())
     }
 
     /// The same, where there is a new file or a new decision. True: something was loaded.
@@ -151,7 +156,7 @@ impl Shelf {
     async fn load_folder(&self, seen: &mut Seen, files: Vec<PluginFile>) -> Result<(), ShelfError> {
         let words = self.words().await?;
         warn_of_strays(&self.0.settings, &files, seen.files.is_none());
-        let (mut known, mut candidates) = (std::mem::take(&mut seen.candidates), BTreeMap::new());
+        let (mut known, mut candidates) = (seen.candidates.clone(), BTreeMap::new());
         let new: Vec<PluginFile> = files
             .iter()
             .filter(|file| match known.remove(&file.id) {
