@@ -21,7 +21,7 @@ async fn an_approval_is_listed_read_and_resolved() {
     let id = approval(&run);
     let listed = host.get("/api/v1/approvals/pending").await.body;
     let expected = json!({
-        "id": id, "runId": run["runId"], "agentId": "agent", "toolName": "probe__effect",
+        "id": id, "runId": run["runId"], "agentId": "agent", "type": "TOOL_APPROVAL", "toolName": "probe__effect",
         "toolArguments": r#"{"key":"k"}"#, "status": "PENDING", "requestedBy": "admin", "resolvedBy": null,
         "comment": null, "contextualMessage": "Agent wants to call probe__effect. Approve or reject this call.",
         "createdAt": "2026-01-01T00:00:00.000Z", "resolvedAt": null, "expiresAt": "2026-01-02T00:00:00.000Z",

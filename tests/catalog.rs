@@ -223,6 +223,7 @@ async fn plugins() {
                   "wallMs": 1234,
                   "cpuMs": 10000,
                   "outputBytes": 1048576,
+                  "stateBytes": 65536,
                   "hostCalls": 10000,
                   "hostCallBytes": 1048576,
                   "logLines": 200,

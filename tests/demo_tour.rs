@@ -8,7 +8,12 @@ use crate::support::{Script, TestHost, say};
 async fn host() -> TestHost {
     let ours: Vec<&str> =
         holdfast::config::SAMPLE.lines().filter(|line| !line.starts_with("plugin_dir")).collect();
-    TestHost::start(&["calculator", "clock", "notes"], &ours.join("\n"), Script::new([say("unused")])).await
+    TestHost::start(
+        &["booking", "calculator", "clock", "notes"],
+        &ours.join("\n"),
+        Script::new([say("unused")]),
+    )
+    .await
 }
 
 async fn ask(host: &TestHost, agent: &str, message: &str) -> Value {
@@ -67,6 +72,21 @@ async fn the_messages_of_the_tour_work() {
         "{done}"
     );
     assert!(!ask(&host, "assistant", "List my notes").await["content"].to_string().contains("buy milk"));
+}
+
+/// The tool asks, and the answer goes into what it books.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_booking_asks_when() {
+    let host = host().await;
+    let paused = ask(&host, "assistant", "Book 3 chairs").await;
+    let action = &paused["metadata"]["requiredAction"];
+    assert_eq!((&action["type"], &action["args"]), (&json!("TOOL_INPUT"), &json!("{\"item\":\"3 chairs\"}")));
+    let id = paused["runId"].as_str().expect("an id");
+    let answer = json!({"action": "APPROVE", "answer": {"date": "2026-12-24"}});
+    let done = host.post(&format!("/api/agents/assistant/runs/{id}/continue"), &answer).await.body;
+    assert!(done["content"].to_string().contains("Booked 3 chairs for delivery on 2026-12-24."), "{done}");
+    let listed = ask(&host, "assistant", "List my bookings").await;
+    assert!(listed["content"].to_string().contains("2026-12-24: 3 chairs"), "{listed}");
 }
 
 /// The other answer: the note stays, and the agent says so.

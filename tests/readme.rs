@@ -66,6 +66,8 @@ async fn the_tour_of_the_readme_does_what_it_says() {
         "Their comment: keep it",
         r#""status":"PAUSED""#,
         "Deleted note 2",
+        r#""type":"TOOL_INPUT""#,
+        "Booked 3 chairs for delivery on 2026-12-24",
         r#""status":"PAUSED""#,
         r#""status":"PENDING""#,
         r#""status":"APPROVED""#,

@@ -46,7 +46,6 @@ async fn every_limit_stops_its_guest_and_nothing_else() {
         row("panic", json!({}), "trap", ""),
         row("trap", json!({}), "trap", ""),
         row("bad_json", json!({}), "invalid-output", "not valid"),
-        row("suspend", json!({}), "invalid-output", "ask a human"),
         row("fail", json!({"code": "on-purpose"}), "guest-failure", "on purpose"),
         row("tool_error", json!({}), "tool-error", "on purpose"),
         row("log_flood", json!({"lines": 900}), "ok", "logged"),

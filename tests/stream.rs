@@ -57,7 +57,7 @@ async fn every_kind_of_frame_comes_in_its_order() {
     2.3 CONTENT_DELTA Let me 
     2.4 CONTENT_DELTA see.
     3.1 TOOL_START {"id":"call-2","name":"probe__no","toolName":"probe__no","arguments":"{}","input":"{}"}
-    3 TOOL_ERROR {"id":"call-2","name":"probe__no","error":"There is no tool `probe__no`. You can call: probe__count, probe__echo, probe__effect, probe__effect_ungated, probe__env, probe__idempotent_effect, probe__recall, probe__remember, probe__slow, probe__slow_idempotent, probe__slow_read."}
+    3 TOOL_ERROR {"id":"call-2","name":"probe__no","error":"There is no tool `probe__no`. You can call: probe__ask, probe__ask_gated, probe__ask_idempotent, probe__count, probe__echo, probe__effect, probe__effect_ungated, probe__env, probe__idempotent_effect, probe__recall, probe__remember, probe__slow, probe__slow_idempotent, probe__slow_read."}
     4 TOOL_START {"id":"call-1","name":"probe__echo","toolName":"probe__echo","arguments":"{\"text\":\"hi\"}","input":"{\"text\":\"hi\"}"}
     5 TOOL_END {"id":"call-1","name":"probe__echo","result":"hi","output":"hi","durationMs":0}
     7 PAUSED {"type":"TOOL_APPROVAL","approvalId":"019b76da-a800-7000-8000-000000000004","toolCallId":"019b76da-a800-7000-8000-000000000003","tool":"probe__effect","toolName":"probe__effect","args":"{\"key\":\"k\"}","message":"Agent wants to call probe__effect. Approve or reject this call.","expiresAt":"2026-01-02T00:00:00.000Z","runId":"019b76da-a800-7000-8000-000000000002","sessionId":"019b76da-a800-7000-8000-000000000001"}

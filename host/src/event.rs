@@ -10,7 +10,7 @@ use crate::agent::Agent;
 use crate::clock::Timestamp;
 use crate::id::{CallId, KeyId, RunId, SessionId, UserId};
 use crate::session::{Media, Owner, Reply, Tokens};
-use crate::tool::{Decided, PendingApproval, ToolOutcome};
+use crate::tool::{Decided, PendingApproval, Suspension, ToolOutcome};
 
 /// An event with its place in the journal.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +40,17 @@ pub enum RunEvent {
         partial: Box<Reply>,
     },
     CallStarted {
+        call_id: CallId,
+        attempt: u32,
+    },
+    /// The call asked for a human's answer, and its instance is gone. The pause follows once the other calls of
+    /// the turn have ended.
+    CallSuspended {
+        call_id: CallId,
+        suspension: Box<Suspension>,
+    },
+    /// The answer is about to be handed to the call. The same call goes on: this is no further start.
+    CallResumed {
         call_id: CallId,
         attempt: u32,
     },
@@ -90,6 +101,8 @@ impl RunEvent {
             Self::Replied { .. } => "replied",
             Self::ReplyBroken { .. } => "reply_broken",
             Self::CallStarted { .. } => "call_started",
+            Self::CallSuspended { .. } => "call_suspended",
+            Self::CallResumed { .. } => "call_resumed",
             Self::CallFinished { .. } => "call_finished",
             Self::Paused { .. } => "paused",
             Self::Decided(_) => "decided",

@@ -10,7 +10,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`id`], [`clock`] | ids and time, as parameters |
-//! | [`tool`] | tool names, specifications, calls, outcomes, approvals |
+//! | [`tool`] | tool names, specifications, calls, outcomes, approvals, suspensions |
 //! | [`audit`], [`budget`] | who did what; what runs may use and what it costs |
 //! | [`agent`], [`session`], [`event`] | agents and their policy; the conversation; what happened to a run |
 //! | [`run`] | the state machine: folded from events, says what to do next; pure |
@@ -54,6 +54,7 @@
 //! - a run is saved before a side effect starts and after it ends;
 //! - an approval is bound to plugin digest, tool and arguments, and checked again before the call, which runs on that
 //!   digest and no other;
+//! - what a suspended call left with the host opens for that call, question and plugin alone, and is resumed once;
 //! - of a session's unfinished runs only the first is at work or paused; the others are QUEUED;
 //! - nothing that an agent, a tool or a run can reach changes a grant.
 //!

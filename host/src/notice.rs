@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::event::{Recorded, RunEvent};
 use crate::id::{ApprovalId, OrgId, RunId};
 use crate::run::{Run, RunStatus};
-use crate::tool::{Decided, Decision, PendingApproval, Question};
+use crate::tool::{Decided, Decision, PendingApproval};
 
 /// The `type` of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +117,8 @@ fn kind(event: &RunEvent) -> Option<NoticeKind> {
         | RunEvent::Replied { .. }
         | RunEvent::ReplyBroken { .. }
         | RunEvent::CallStarted { .. }
+        | RunEvent::CallSuspended { .. }
+        | RunEvent::CallResumed { .. }
         | RunEvent::CallFinished { .. }
         | RunEvent::Decided(_)
         | RunEvent::AnswerAccepted { .. }
@@ -192,6 +194,8 @@ impl Notice<'_> {
             | RunEvent::Replied { .. }
             | RunEvent::ReplyBroken { .. }
             | RunEvent::CallStarted { .. }
+            | RunEvent::CallSuspended { .. }
+            | RunEvent::CallResumed { .. }
             | RunEvent::CallFinished { .. }
             | RunEvent::AnswerAccepted { .. }
             | RunEvent::AnswerRefused { .. }
@@ -214,10 +218,7 @@ fn answer(run: &Run) -> &str {
 
 fn action(run: &Run, approval: &PendingApproval, content: Content) -> Value {
     let mut action = json!({
-        "type": match approval.question {
-            Question::Approval => "TOOL_APPROVAL",
-            Question::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
-        },
+        "type": approval.question.action(),
         "approvalId": approval.id,
         "toolCallId": approval.call.id,
         "toolName": approval.tool.to_string(),
@@ -228,6 +229,9 @@ fn action(run: &Run, approval: &PendingApproval, content: Content) -> Value {
     if content == Content::Included {
         action["args"] = json!(approval.call.arguments);
         action["message"] = json!(approval.message);
+        if let Some(inquiry) = &approval.inquiry {
+            action["answerSchema"] = inquiry.answer_schema.clone();
+        }
     }
     action
 }

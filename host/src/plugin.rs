@@ -2,7 +2,8 @@
 //!
 //! The only module that names wasmtime. A call never fails outwards: whatever a guest does, and whatever
 //! happens to it, ends as a [`ToolOutcome`] that the model can read. What a guest can reach is in one file
-//! per interface (`log`, `control`, `kv`, `wasi`); what it can use up is in `limits`.
+//! per interface (`log`, `control`, `kv`, `wasi`); what it can use up is in `limits`. A tool that asks a human goes
+//! on in another instance (`suspend`), with what it left here encrypted (`seal`).
 
 mod bindings;
 mod breaker;
@@ -25,6 +26,8 @@ mod outcome;
 mod prepared;
 mod report;
 mod request;
+mod seal;
+mod suspend;
 #[cfg(test)]
 pub(crate) mod tests;
 mod wasi;
@@ -32,6 +35,7 @@ mod wasi;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -44,6 +48,7 @@ use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
 use self::bindings::FullPluginPre;
+use self::bindings::resumable::ResumerPre;
 use self::breaker::Breaker;
 pub use self::breaker::BreakerState;
 use self::call::CallState;
@@ -63,7 +68,7 @@ use crate::clock::Clock;
 use crate::id::{CallId, RunId, SessionId};
 use crate::session::Owner;
 use crate::store::Store;
-use crate::tool::{ToolName, ToolOutcome, ToolSpec};
+use crate::tool::{Answered, Returned, ToolName, ToolSpec};
 
 /// Plugins compiled at once; each uses all cores by itself.
 const MAX_COMPILING: usize = 2;
@@ -171,6 +176,8 @@ struct Loaded {
     grants: Arc<Capabilities>,
     running: Semaphore,
     pre: FullPluginPre<CallState>,
+    /// None: it does not export `resumable`, so its tools cannot ask.
+    resumable: Option<ResumerPre<CallState>>,
     breaker: Mutex<Breaker>,
     stopped: CancellationToken,
     /// Why; set before `stopped` fires.
@@ -243,8 +250,8 @@ impl Plugin {
         self.0.stopped.cancel();
     }
 
-    /// Runs one tool. Dropping the future stops the guest within a tick (10 ms).
-    pub async fn call(&self, invocation: Invocation<'_>) -> ToolOutcome {
+    /// Runs one tool, or goes on with one that asked. Dropping the future stops the guest within a tick (10 ms).
+    pub async fn call(&self, invocation: Invocation<'_>) -> Returned {
         let meter = Arc::new(Meter::default());
         let (tool, run) = (invocation.tool, invocation.run);
         let shared = self.prepared().shared();
@@ -254,13 +261,16 @@ impl Plugin {
                 let task = threads.spawn(job.run().in_current_span());
                 AbortOnDropHandle::new(task)
                     .await
-                    .unwrap_or_else(|error| Ended::host_fault(error.to_string()))
+                    .unwrap_or_else(|error| Err(Ended::host_fault(error.to_string()).into()))
             }
-            (Err(error), _) => Ended::host_fault(error.to_string()),
-            (_, None) => Ended::host_fault("the plugin host is for inspection, or shutting down"),
+            (Err(error), _) => Err(Ended::host_fault(error.to_string()).into()),
+            (_, None) => Err(Ended::host_fault("the plugin host is for inspection, or shutting down").into()),
         };
-        report::report(&ended, tool, run, &meter);
-        ended.into_outcome(&meter)
+        report::report(ended.as_ref().err().map(Box::as_ref), tool, run, &meter);
+        match ended {
+            Ok(suspension) => Returned::Suspension(Box::new(suspension)),
+            Err(ended) => Returned::Outcome(ended.into_outcome(&meter)),
+        }
     }
 }
 
@@ -276,5 +286,9 @@ pub struct Invocation<'a> {
     pub tool: &'a ToolName,
     /// A JSON object; checked against the tool's schema here.
     pub arguments: &'a Value,
+    /// What the call asked for and was told: it goes on with that. None = it runs from its beginning.
+    pub answered: Option<&'a Answered>,
+    /// How long a question that it asks may wait for its answer.
+    pub answer_within: Duration,
     pub cancelled: CancellationToken,
 }

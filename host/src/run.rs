@@ -12,7 +12,7 @@ mod next;
 mod tests;
 mod transitions;
 
-pub use self::conversation::{CallRecord, CallState, Doubt, Turn};
+pub use self::conversation::{CallRecord, CallState, Start, Turn};
 pub use self::next::{DueCall, Standing, Step};
 use crate::budget::{Reached, Spent};
 use crate::clock::Timestamp;
@@ -255,19 +255,24 @@ impl Run {
         self.asked.iter().find(|asked| asked.id == *approval)
     }
 
-    /// The plugin that a call is bound to, because somebody was asked about it; none = it may be any version.
-    pub fn bound_digest(&self, due: &DueCall) -> Option<&str> {
-        // The model may use one id for several calls: what was asked about an earlier one is not about this one.
-        let was_asked = match &due.standing {
-            Standing::Requested => false,
-            Standing::InDoubt(doubt) => doubt.approved.is_some(),
-            Standing::Approved(_) | Standing::Again(_) => true,
+    /// The version of its plugin that a call is bound to, because it asked or somebody was asked about it; none = it
+    /// may be any.
+    pub fn bound_digest<'a>(&'a self, due: &'a DueCall) -> Option<&'a str> {
+        let asked = match &due.standing {
+            Standing::Requested => return None,
+            Standing::Suspended(suspension) => return Some(&suspension.digest),
+            Standing::Answered(answered) => return Some(&answered.suspension.digest),
+            Standing::Approved(_) => true,
+            Standing::InDoubt(start) | Standing::Again(start) => {
+                if let Some(answered) = &start.resumed {
+                    return Some(&answered.suspension.digest);
+                }
+                // The model may use one id for several calls: what was asked about an earlier one is not about this.
+                start.approved.is_some() || matches!(due.standing, Standing::Again(_))
+            }
         };
-        if !was_asked {
-            return None;
-        }
-        let asked = self.asked.iter().rev().find(|asked| asked.call.id == due.call.id);
-        asked.and_then(|asked| asked.digest.as_deref())
+        let latest = || self.asked.iter().rev().find(|approval| approval.call.id == due.call.id);
+        if asked { latest().and_then(|approval| approval.digest.as_deref()) } else { None }
     }
 
     /// The recorded decision on an approval of this run: the vote that settled it.

@@ -14,6 +14,7 @@ mod queue;
 mod recovery;
 mod start;
 mod tools;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -99,7 +99,7 @@ pub trait Store: Send + Sync {
 
     // -- Approvals --
 
-    /// Those that ask for a yes or no, oldest first.
+    /// Those that a no can answer, oldest first.
     async fn pending_approvals(
         &self,
         filter: &ApprovalFilter,

@@ -5,6 +5,7 @@
 
 mod approval;
 mod name;
+mod suspension;
 
 use std::fmt;
 
@@ -12,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::approval::{
-    Approval, Decided, Decision, EditedArguments, Fingerprint, PendingApproval, Question,
+    Approval, Decided, Decision, EditedArguments, Fingerprint, Inquiry, PendingApproval, Question,
 };
 pub use self::name::{MAX_TOOL_NAME, ToolName, ToolNameError, check_name_part};
+pub use self::suspension::{Answered, Returned, SealedState, Suspension};
 use crate::id::CallId;
 
 /// A tool as its plugin describes it.
@@ -93,13 +95,14 @@ pub enum OutcomeKind {
     Limit { limit: Limit },
     /// Policy or a missing grant forbids it.
     Denied { capability: String },
-    /// A human (or the approval's expiry) said no. Nothing ran.
+    /// A human (or the approval's expiry) said no. Nothing ran; of a call that had asked for an answer, nothing more.
     Rejected,
     /// The run was cancelled while the call was under way.
     Cancelled,
     /// The server stopped while it ran, and nobody knows whether it took effect.
     Interrupted,
-    /// The plugin is gone or has changed since the call was approved. Nothing ran.
+    /// The plugin is gone or has changed since the call was approved, or since it asked for an answer. Nothing ran;
+    /// of a call that had asked, nothing more.
     Unavailable,
     /// The host's own fault.
     HostFault,
@@ -140,6 +143,8 @@ pub enum Limit {
     HostCalls,
     /// Bytes handed over in host calls.
     HostCallBytes,
+    /// What a call that asks a human wants to have kept until the answer.
+    State,
 }
 
 impl fmt::Display for Limit {
@@ -154,6 +159,7 @@ impl fmt::Display for Limit {
             Self::Output => "output size",
             Self::HostCalls => "number of host calls",
             Self::HostCallBytes => "bytes handed to host calls",
+            Self::State => "size of the state kept for an answer",
         })
     }
 }

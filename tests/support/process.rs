@@ -1,6 +1,7 @@
 //! The real program in a process of its own, to be killed with SIGKILL at any moment.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -68,7 +69,9 @@ impl Process {
     async fn launch(&mut self, environment: &[(&str, &str)]) {
         let own = [("HOLDFAST_ADMIN_TOKEN", ADMIN), ("HOOK_SECRET", HOOK_SECRET)];
         let environment = [environment, &own].concat();
-        let server = Server::launch(self.folder.path(), &["serve"], &environment).await;
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("a log");
+        let folder = self.folder.path();
+        let server = Server::launch_logging(folder, &["serve"], &environment, Stdio::from(log)).await;
         self.url.clone_from(&server.url);
         self.server = Some(server);
     }
@@ -156,6 +159,18 @@ impl Process {
         panic!("run {run} did not become {statuses:?}");
     }
 
+    /// Waits until its log has a line that holds all of these.
+    pub(crate) async fn wait_for_log(&self, parts: &[&str]) {
+        let holds = |line: &str| parts.iter().all(|part| line.contains(part));
+        let log = || std::fs::read_to_string(self.log()).expect("a log");
+        until(&format!("a log line with {parts:?}"), async || log().lines().any(holds)).await;
+    }
+
+    /// What it logged, restarts included.
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("holdfast.log")
+    }
+
     /// The ids of all runs in the database, oldest first.
     pub(crate) async fn runs(&self) -> Vec<String> {
         let mut database = open(&self.folder.path().join("holdfast.db")).await;
@@ -184,6 +199,21 @@ pub(crate) async fn text(database: &Path, query: &'static str) -> Vec<String> {
     let mut database = open(database).await;
     let rows = sqlx::query(query).fetch_all(&mut database).await.expect("the table can be read");
     rows.iter().map(|row| row.get::<Option<String>, _>(0).unwrap_or_default()).collect()
+}
+
+/// Rewrites a run's latest event of this kind, past the server.
+pub(crate) async fn edit_event(database: &Path, run: &str, kind: &str, edit: impl FnOnce(&mut Value)) {
+    let options = SqliteConnectOptions::new().filename(database);
+    let mut database = options.connect().await.expect("the database opens");
+    let query = "select seq, body from run_events where run_id = $1 and kind = $2 order by seq desc limit 1";
+    let row = sqlx::query(query).bind(run).bind(kind).fetch_one(&mut database).await.expect("an event");
+    let mut event: Value = serde_json::from_str(row.get(1)).expect("JSON");
+    let before = event.clone();
+    edit(&mut event);
+    assert_ne!(event, before, "the edit changes something");
+    let update = "update run_events set body = $3 where run_id = $1 and seq = $2";
+    let update = sqlx::query(update).bind(run).bind(row.get::<i64, _>(0)).bind(event.to_string());
+    assert_eq!(update.execute(&mut database).await.expect("a write").rows_affected(), 1);
 }
 
 async fn open(database: &Path) -> SqliteConnection {

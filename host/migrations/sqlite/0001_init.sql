@@ -110,8 +110,11 @@ create table approvals (
     fingerprint text not null,
     -- Of the plugin that somebody was asked about; null = it was gone already.
     digest text,
-    -- approval, or outcome_unknown: what became of a call that was under way at a crash?
+    -- approval; outcome_unknown: what became of a call that was under way at a crash?; or input: what the
+    -- call asks while it runs.
     question text not null,
+    -- JSON Schema of the answer, where the question is input.
+    answer_schema text,
     -- How many people must approve.
     approvers integer not null,
     status text not null,

@@ -1,8 +1,9 @@
 //! The second door to a pause: approvals by themselves, whatever run they belong to.
 //!
 //! A decision taken here goes through the same compare-and-set as `continue`; the answer comes at once, and
-//! the run goes on in the background. What became of a call at a crash (`TOOL_OUTCOME_UNKNOWN`) is no yes or
-//! no, and is answered through `continue` alone.
+//! the run goes on in the background. What takes more than a yes or no is answered through `continue` alone: what
+//! became of a call at a crash (`TOOL_OUTCOME_UNKNOWN`), and what a tool asks (`TOOL_INPUT`), which can be rejected
+//! here all the same.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -22,9 +23,9 @@ use crate::store::{ApprovalFilter, ApprovalRow, Range};
 /// Most approvals that one request resolves.
 const MAX_BULK: usize = 100;
 
-/// What waits for a yes or no, oldest first.
+/// What waits for a human, oldest first.
 ///
-/// Calls of unknown outcome (`TOOL_OUTCOME_UNKNOWN`) wait for another answer, which their run's `continue` takes:
+/// A `TOOL_INPUT` can be rejected here; its answer goes to its run's `continue`. Calls of unknown outcome (`TOOL_OUTCOME_UNKNOWN`) wait for another answer, which their run's `continue` takes:
 /// they can be read by id, and are not listed here.
 #[utoipa::path(
     get,
@@ -166,6 +167,10 @@ impl App {
 /// The same as `continue` says, in this door's words.
 fn refused(error: DecideError) -> Problem {
     match error {
+        DecideError::AnswerNeeded => Problem::invalid_param(
+            "decision",
+            "cannot be APPROVED alone: the tool asks for an answer, which its run's continue takes, as APPROVE with answer",
+        ),
         DecideError::WrongAnswer(_) => Problem::invalid_param(
             "decision",
             "cannot answer this: what became of a call at a crash is told to its run's continue, as RETRY, RESULT or FAIL",
@@ -176,7 +181,7 @@ fn refused(error: DecideError) -> Problem {
 
 fn choice(decision: &str, comment: Option<String>) -> Result<Choice, Problem> {
     match decision.to_ascii_uppercase().as_str() {
-        "APPROVED" | "APPROVE" => Ok(Choice::Approve { comment, arguments: None }),
+        "APPROVED" | "APPROVE" => Ok(Choice::Approve { comment, arguments: None, answer: None }),
         "REJECTED" | "REJECT" => Ok(Choice::Reject { comment }),
         _ => Err(Problem::invalid_param("decision", "must be APPROVED or REJECTED")),
     }
@@ -231,6 +236,8 @@ pub(super) struct ApprovalView {
     id: String,
     run_id: String,
     agent_id: String,
+    /// `TOOL_APPROVAL`, `TOOL_INPUT` or `TOOL_OUTCOME_UNKNOWN`.
+    r#type: &'static str,
     tool_name: String,
     /// JSON text, as the model wrote it.
     tool_arguments: String,
@@ -240,8 +247,12 @@ pub(super) struct ApprovalView {
     requested_by: String,
     resolved_by: Option<String>,
     comment: Option<String>,
-    /// A sentence for the human.
+    /// A sentence for the human; what the tool asks, of `TOOL_INPUT`.
     contextual_message: String,
+    /// JSON Schema of what the run's `continue` takes as `answer`, of `TOOL_INPUT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    answer_schema: Option<Value>,
     created_at: String,
     resolved_at: Option<String>,
     expires_at: String,
@@ -253,6 +264,7 @@ impl From<ApprovalRow> for ApprovalView {
             id: row.id.to_string(),
             run_id: row.run.to_string(),
             agent_id: row.agent.to_string(),
+            r#type: row.question.action(),
             tool_name: row.tool,
             tool_arguments: row.arguments,
             status: row.status,
@@ -260,6 +272,7 @@ impl From<ApprovalRow> for ApprovalView {
             resolved_by: row.resolved_by.map(|user| user.to_string()),
             comment: row.comment,
             contextual_message: row.message,
+            answer_schema: row.answer_schema,
             created_at: row.created_at.to_string(),
             resolved_at: row.resolved_at.map(|at| at.to_string()),
             expires_at: row.expires_at.to_string(),

@@ -12,8 +12,8 @@ use crate::runner::{Choice, Targets};
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
 pub(super) struct ContinueRequest {
-    /// `APPROVE` or `REJECT` (also `APPROVED`, `REJECTED`, lower case) of a `TOOL_APPROVAL`; `RETRY`, `RESULT` or
-    /// `FAIL` of a `TOOL_OUTCOME_UNKNOWN`.
+    /// `APPROVE` or `REJECT` (also `APPROVED`, `REJECTED`, lower case) of a `TOOL_APPROVAL`; `APPROVE` with `answer`,
+    /// or `REJECT`, of a `TOOL_INPUT`; `RETRY`, `RESULT` or `FAIL` of a `TOOL_OUTCOME_UNKNOWN`.
     #[serde(default, alias = "decision")]
     #[schema(example = "APPROVE")]
     action: Option<String>,
@@ -26,6 +26,9 @@ pub(super) struct ContinueRequest {
     /// Replaces the call's arguments; must fit the tool's schema.
     #[serde(default)]
     arguments: Option<Value>,
+    /// With APPROVE of a `TOOL_INPUT`: what its tool asks for; must fit its `answerSchema`.
+    #[serde(default, deserialize_with = "present")]
+    answer: Option<Value>,
     /// With RESULT: what the call came to, for the model to read.
     #[serde(default)]
     output: Option<String>,
@@ -45,8 +48,15 @@ struct NamedDecision {
     comment: Option<String>,
     #[serde(default)]
     arguments: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    answer: Option<Value>,
     #[serde(default)]
     output: Option<String>,
+}
+
+/// `null` is an answer, too.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// What a decision says beside its action.
@@ -54,6 +64,7 @@ struct NamedDecision {
 struct Particulars {
     comment: Option<String>,
     arguments: Option<Value>,
+    answer: Option<Value>,
     output: Option<String>,
 }
 
@@ -65,8 +76,12 @@ impl ContinueRequest {
         let Some(action) = self.action else {
             return Err(Problem::invalid_param("action", "is required: write APPROVE or REJECT"));
         };
-        let particulars =
-            Particulars { comment: self.comment, arguments: self.arguments, output: self.output };
+        let particulars = Particulars {
+            comment: self.comment,
+            arguments: self.arguments,
+            answer: self.answer,
+            output: self.output,
+        };
         let choice = choice("", &action, particulars)?;
         Ok(match self.approval_id {
             None => Targets::AllPending(choice),
@@ -89,8 +104,8 @@ fn named(decisions: Vec<NamedDecision>, also_action: bool) -> Result<Targets, Pr
         if targets.iter().any(|(earlier, _)| *earlier == id) {
             return Err(Problem::invalid_param(&format!("{prefix}approvalId"), "is named twice"));
         }
-        let NamedDecision { action, comment, arguments, output, approval_id: _ } = decision;
-        targets.push((id, choice(&prefix, &action, Particulars { comment, arguments, output })?));
+        let NamedDecision { action, comment, arguments, answer, output, approval_id: _ } = decision;
+        targets.push((id, choice(&prefix, &action, Particulars { comment, arguments, answer, output })?));
     }
     Ok(Targets::Named(targets))
 }
@@ -98,16 +113,20 @@ fn named(decisions: Vec<NamedDecision>, also_action: bool) -> Result<Targets, Pr
 fn choice(prefix: &str, action: &str, particulars: Particulars) -> Result<Choice, Problem> {
     let invalid =
         |field: &str, message: &str| Err(Problem::invalid_param(&format!("{prefix}{field}"), message));
-    let Particulars { comment, arguments, output } = particulars;
+    let Particulars { comment, arguments, answer, output } = particulars;
     let action = action.to_ascii_uppercase();
-    if arguments.is_some() && !matches!(action.as_str(), "APPROVE" | "APPROVED") {
+    let approves = matches!(action.as_str(), "APPROVE" | "APPROVED");
+    if arguments.is_some() && !approves {
         return invalid("arguments", "can only be given with APPROVE");
+    }
+    if answer.is_some() && !approves {
+        return invalid("answer", "can only be given with APPROVE");
     }
     if output.is_some() && action != "RESULT" {
         return invalid("output", "can only be given with RESULT");
     }
     match (action.as_str(), output) {
-        ("APPROVE" | "APPROVED", _) => Ok(Choice::Approve { comment, arguments }),
+        ("APPROVE" | "APPROVED", _) => Ok(Choice::Approve { comment, arguments, answer }),
         ("REJECT" | "REJECTED", _) => Ok(Choice::Reject { comment }),
         ("RETRY", _) => Ok(Choice::Retry),
         ("RESULT", Some(output)) => Ok(Choice::Result { output }),

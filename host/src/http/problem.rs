@@ -359,10 +359,19 @@ impl From<DecideError> for Problem {
                 );
                 Self::new(Kind::ApprovalExpired, detail)
             }
+            DecideError::WrongAnswer(Question::Input) => Self::invalid_param(
+                "action",
+                "must be APPROVE (with answer) or REJECT: the tool runs, and asks for an answer",
+            ),
             DecideError::BadArguments(problem) => Self::invalid_param("arguments", problem),
-            DecideError::AmbiguousArguments => Self::invalid_param(
-                "arguments",
-                "several calls are pending: name the one whose arguments you edit with approvalId, or use decisions",
+            DecideError::AnswerNeeded => Self::invalid_param(
+                "answer",
+                "is required: the tool asks for one that fits the answerSchema of its TOOL_INPUT, or for REJECT",
+            ),
+            DecideError::BadAnswer(problem) => Self::invalid_param("answer", problem),
+            DecideError::Ambiguous(field) => Self::invalid_param(
+                field,
+                "several calls are pending: name the one that it is for with approvalId, or use decisions",
             ),
             DecideError::KeyReused => Self::key_reused(),
             DecideError::Store(error) => error.into(),

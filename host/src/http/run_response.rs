@@ -79,7 +79,8 @@ pub(super) struct TokenUsage {
 #[serde(rename_all = "camelCase")]
 struct RequiredAction {
     /// `TOOL_APPROVAL`: may the call run? APPROVE or REJECT. `TOOL_OUTCOME_UNKNOWN`: it was under way when the
-    /// server stopped; RETRY, RESULT (with `output`) or FAIL.
+    /// server stopped; RETRY, RESULT (with `output`) or FAIL. `TOOL_INPUT`: it runs, and asks for an answer; APPROVE
+    /// with `answer`, or REJECT.
     #[serde(rename = "type")]
     kind: &'static str,
     approval_id: String,
@@ -89,6 +90,13 @@ struct RequiredAction {
     /// The call's arguments as JSON text.
     args: String,
     message: String,
+    /// What the tool asks, of `TOOL_INPUT`. Its plugin's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<String>,
+    /// JSON Schema of `answer`, of `TOOL_INPUT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    answer_schema: Option<serde_json::Value>,
     expires_at: String,
     run_id: String,
     session_id: String,
@@ -264,13 +272,15 @@ pub(super) fn model(run: &Run) -> String {
 
 fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
     RequiredAction {
-        kind: kind(approval.question),
+        kind: approval.question.action(),
         approval_id: approval.id.to_string(),
         tool_call_id: approval.call.id.to_string(),
         tool: approval.tool.to_string(),
         tool_name: approval.tool.to_string(),
         args: approval.call.arguments.clone(),
         message: approval.message.clone(),
+        prompt: (approval.question == Question::Input).then(|| approval.message.clone()),
+        answer_schema: approval.inquiry.as_ref().map(|inquiry| inquiry.answer_schema.clone()),
         expires_at: approval.expires_at.to_string(),
         run_id: run.spec().id.to_string(),
         session_id: run.spec().session.to_string(),
@@ -279,18 +289,12 @@ fn action(run: &Run, approval: &PendingApproval) -> RequiredAction {
     }
 }
 
-fn kind(question: Question) -> &'static str {
-    match question {
-        Question::Approval => "TOOL_APPROVAL",
-        Question::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
-    }
-}
-
 fn execution(record: &CallRecord) -> Option<ToolExecution> {
     let outcome = match &record.state {
-        CallState::Requested | CallState::Pending { .. } => return None,
+        CallState::Requested | CallState::Pending { .. } | CallState::Suspended(..) => return None,
         CallState::Approved { .. }
-        | CallState::Started { .. }
+        | CallState::Started(_)
+        | CallState::Answered(..)
         | CallState::InDoubt(_)
         | CallState::Again(_) => None,
         CallState::Finished { outcome, duration_ms } => Some((outcome, *duration_ms)),

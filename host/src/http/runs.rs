@@ -69,7 +69,7 @@ pub(super) async fn create(
     request_body = ContinueRequest,
     responses(
         (status = 200, description = "The run once the decision's work is done; may be PAUSED again", body = RunResponse),
-        (status = 400, description = "A bad or missing action, or edited arguments that do not fit", body = ProblemDocument),
+        (status = 400, description = "A bad or missing action, or edited arguments or an answer that do not fit", body = ProblemDocument),
         (status = 401, description = "No valid token", body = ProblemDocument),
         (status = 403, description = "The caller may not decide", body = ProblemDocument),
         (status = 404, description = "No such run of this agent, or no such approval", body = ProblemDocument),

@@ -127,7 +127,7 @@ pub(super) async fn run(
     request_body = ContinueRequest,
     responses(
         (status = 200, description = "The frames", body = Line, content_type = "text/event-stream"),
-        (status = 400, description = "A bad or missing action, or edited arguments that do not fit", body = ProblemDocument),
+        (status = 400, description = "A bad or missing action, or edited arguments or an answer that do not fit", body = ProblemDocument),
         (status = 401, description = "No valid token", body = ProblemDocument),
         (status = 403, description = "The caller may not decide", body = ProblemDocument),
         (status = 404, description = "No such run of this agent, or no such approval", body = ProblemDocument),

@@ -15,6 +15,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::exports::holdfast::plugin::tools::{CallContext, Failure, Outcome, Tool};
 use super::bindings::holdfast::plugin::types::{Host as Types, Part};
+use super::bindings::resumable::ResumerPre;
 use super::bindings::{FullPlugin, FullPluginPre};
 use super::grant::Capabilities;
 use super::limits::Limits;
@@ -67,7 +68,19 @@ impl Types for CallState {}
 /// What an instance is asked.
 pub(super) enum Question {
     Describe,
-    Call { context: Box<CallContext>, tool: String, arguments: String },
+    Call {
+        context: Box<CallContext>,
+        tool: String,
+        arguments: String,
+    },
+    /// The same component by its other export.
+    Resume {
+        plugin: ResumerPre<CallState>,
+        context: Box<CallContext>,
+        tool: String,
+        state: Vec<u8>,
+        answer: String,
+    },
 }
 
 /// What it answered.
@@ -112,8 +125,7 @@ impl Instance {
         let state = self.state(Instant::now() + wall);
         let work = Metered::new(meter, async move {
             let mut store = store(engine, state);
-            let plugin = plugin.instantiate_async(&mut store).await.map_err(Stopped::Start)?;
-            answer(&plugin, &mut store, question).await.map_err(Stopped::Call)
+            answer(plugin, &mut store, question).await
         });
         let cancelled = async {
             match cancelled {
@@ -174,21 +186,38 @@ fn store(engine: &Engine, state: CallState) -> WasmStore<CallState> {
 /// ("hostcall fuel": bytes of strings and lists, list elements at their size in the host). The exact limits
 /// are checked afterwards, on what has been copied.
 fn transfer_bytes(limits: &Limits) -> usize {
-    let content = limits.output_bytes.max(limits.host_call_bytes);
+    let content = limits.output_bytes.max(limits.host_call_bytes).max(limits.state_bytes);
     let records = MAX_PARTS * size_of::<Part>();
     usize::try_from(content).unwrap_or(usize::MAX).saturating_add(records)
 }
 
 async fn answer(
-    plugin: &FullPlugin,
+    plugin: &FullPluginPre<CallState>,
     store: &mut WasmStore<CallState>,
     question: Question,
-) -> wasmtime::Result<Answer> {
-    let tools = plugin.holdfast_plugin_tools();
-    match question {
-        Question::Describe => tools.call_describe(store).await.map(Answer::Tools),
+) -> Result<Answer, Stopped> {
+    let answered = match question {
+        Question::Describe => {
+            let plugin = tools(plugin, store).await?;
+            plugin.holdfast_plugin_tools().call_describe(store).await.map(Answer::Tools)
+        }
         Question::Call { context, tool, arguments } => {
+            let plugin = tools(plugin, store).await?;
+            let tools = plugin.holdfast_plugin_tools();
             tools.call_call(store, &context, &tool, &arguments).await.map(Answer::Outcome)
         }
-    }
+        Question::Resume { plugin, context, tool, state, answer } => {
+            let plugin = plugin.instantiate_async(&mut *store).await.map_err(Stopped::Start)?;
+            let resumable = plugin.holdfast_plugin_resumable();
+            resumable.call_resume(store, &context, &tool, &state, &answer).await.map(Answer::Outcome)
+        }
+    };
+    answered.map_err(Stopped::Call)
+}
+
+async fn tools(
+    plugin: &FullPluginPre<CallState>,
+    store: &mut WasmStore<CallState>,
+) -> Result<FullPlugin, Stopped> {
+    plugin.instantiate_async(store).await.map_err(Stopped::Start)
 }

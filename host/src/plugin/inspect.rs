@@ -16,6 +16,7 @@ use crate::escape::escaped;
 const PACKAGE: &str = "holdfast:plugin/";
 const VERSION: &str = "@0.1.0";
 const TOOLS: &str = "holdfast:plugin/tools@0.1.0";
+const RESUMABLE: &str = "holdfast:plugin/resumable@0.1.0";
 const KV: &str = "holdfast:plugin/kv@0.1.0";
 /// Always linked: they reach nothing but the call itself. `types` has no functions.
 const ALWAYS: [&str; 3] =
@@ -48,6 +49,10 @@ impl Names {
         }
         if let Some(manifest) = &self.manifest {
             manifest.check_id(plugin)?;
+        }
+        let resumable = |name: &&String| name.starts_with("holdfast:plugin/resumable@");
+        if let (false, Some(found)) = (self.resumable(), self.exports.iter().find(resumable)) {
+            return Err(LoadError::Version(escaped(found, 100)));
         }
         for import in &self.imports {
             self.check_import(import, plugin, grants)?;
@@ -94,6 +99,11 @@ impl Names {
         names.retain(|name| name.starts_with(PACKAGE) && !name.starts_with("holdfast:plugin/types@"));
         names.sort_unstable();
         names
+    }
+
+    /// Its tools can ask a human.
+    pub(super) fn resumable(&self) -> bool {
+        self.exports.iter().any(|name| name == RESUMABLE)
     }
 
     fn without_tools(&self) -> LoadError {

@@ -7,22 +7,22 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::SemaphorePermit;
 
-use super::bindings::exports::holdfast::plugin::tools::CallContext;
+use super::bindings::holdfast::plugin::types::{CallContext, Outcome};
 use super::breaker::{Admit, Breaker};
 use super::call::{Answer, CallIdentity, Instance, Question};
 use super::meter::Meter;
 use super::outcome::Ended;
+use super::suspend::{Asking, Resumption};
 use super::{Invocation, Loaded, Plugin};
 use crate::clock::Timestamp;
 use crate::session::Owner;
 use crate::store::Store;
-use crate::tool::{OutcomeKind, ToolName, hex};
+use crate::tool::{OutcomeKind, Suspension, hex};
 
 /// An [`Invocation`] that can move to the guests' threads.
 pub(super) struct Job {
-    plugin: Arc<Loaded>,
+    asking: Arc<Asking>,
     meter: Arc<Meter>,
-    tool: ToolName,
     arguments: Value,
     context: CallContext,
     identity: CallIdentity,
@@ -42,9 +42,7 @@ impl Job {
         let user_ref = digest(&[store.installation(), parts[0], parts[1], parts[2]]);
         let key = [invocation.run.as_str(), invocation.call.as_str()].map(str::as_bytes);
         Self {
-            plugin: Arc::clone(loaded),
             meter,
-            tool: invocation.tool.clone(),
             arguments: invocation.arguments.clone(),
             context: CallContext {
                 run_id: invocation.run.to_string(),
@@ -57,6 +55,15 @@ impl Job {
                 deadline_unix_ms: 0,
                 traceparent: None,
             },
+            asking: Arc::new(Asking {
+                plugin: Arc::clone(loaded),
+                run: invocation.run.clone(),
+                call: invocation.call.clone(),
+                tool: invocation.tool.clone(),
+                store: Arc::clone(&store),
+                answered: invocation.answered.cloned(),
+                answer_within: invocation.answer_within,
+            }),
             identity: CallIdentity {
                 run: invocation.run.clone(),
                 session: invocation.session.clone(),
@@ -68,57 +75,70 @@ impl Job {
         }
     }
 
-    /// Until the guest has answered, or its plugin is stopped.
-    pub(super) async fn run(self) -> Ended {
-        let plugin = Arc::clone(&self.plugin);
+    /// Until the guest has answered, or its plugin is stopped. An error is how the call ended, and be it well:
+    /// otherwise it asks a human.
+    pub(super) async fn run(self) -> Result<Suspension, Box<Ended>> {
+        let plugin = Arc::clone(&self.asking.plugin);
         tokio::select! {
             biased;
-            () = plugin.stopped.cancelled() => Ended::revoked(plugin.stop_reason.get().map_or("", String::as_str)),
+            () = plugin.stopped.cancelled() => {
+                let reason = plugin.stop_reason.get().map_or("", String::as_str);
+                Err(Box::new(Ended::revoked(reason)))
+            }
             ended = self.work() => ended,
         }
     }
 
-    async fn work(mut self) -> Ended {
-        let plugin = Arc::clone(&self.plugin);
+    async fn work(mut self) -> Result<Suspension, Box<Ended>> {
+        let (asking, meter) = (Arc::clone(&self.asking), Arc::clone(&self.meter));
+        let plugin = Arc::clone(&asking.plugin);
         let parts = &plugin.prepared;
-        let checks = match parts.check_arguments(&self.tool, &self.arguments) {
-            Ok(checks) => checks,
-            Err(problem) => {
-                let text = format!("The call did not run: {problem}. Correct the arguments and call again.");
-                return Ended::of(OutcomeKind::InvalidArgs, text);
-            }
-        };
-        let _turn = match self.turn(&plugin).await {
-            Ok(turn) => turn,
-            Err(ended) => return ended,
+        let checks = parts.check_arguments(&asking.tool, &self.arguments).map_err(|problem| {
+            let text = format!("The call did not run: {problem}. Correct the arguments and call again.");
+            Ended::of(OutcomeKind::InvalidArgs, text)
+        })?;
+        let _turn = self.turn(&plugin).await?;
+        let resumption = match asking.answered {
+            None => None,
+            Some(_) => blocking(&asking, Asking::resumption).await?,
         };
         let admitted = plugin.breaker_after(Breaker::admit);
         if admitted == Admit::Refuse {
-            return Ended::stopped_for_now();
+            return Err(Box::new(Ended::stopped_for_now()));
         }
         self.context.deadline_unix_ms = self.deadline();
-        let question = Question::Call {
-            context: Box::new(self.context),
-            tool: self.tool.tool().to_owned(),
-            arguments: self.arguments.to_string(),
+        let (context, tool) = (Box::new(self.context), asking.tool.tool().to_owned());
+        let question = match resumption {
+            None => Question::Call { context, tool, arguments: self.arguments.to_string() },
+            Some(Resumption { plugin, state, answer }) => {
+                Question::Resume { plugin, context, tool, state, answer }
+            }
         };
         let instance = Instance {
             plugin: Arc::clone(parts.id()),
             clock: parts.shared().clock.clone(),
             limits: Arc::clone(parts.limits()),
             grants: Arc::clone(&plugin.grants),
-            meter: Arc::clone(&self.meter),
+            meter: Arc::clone(&meter),
             call: Some(self.identity),
         };
+        let schema = checks.output.as_ref();
+        let answered = |answer| Ended::answered(answer, schema, parts.limits(), &meter);
         let ended = match instance.ask(&parts.shared().engine, &plugin.pre, question).await {
-            Ok(Answer::Outcome(answer)) => {
-                Ended::answered(answer, checks.output.as_ref(), parts.limits(), &self.meter)
+            Ok(Answer::Outcome(Ok(Outcome::Suspend(asked)))) => {
+                let meter = Arc::clone(&meter);
+                let asks = blocking(&asking, move |asking| asking.suspension(&asked, &meter)).await;
+                let kind = asks.as_ref().map_or_else(|ended| &ended.kind, |_| &OutcomeKind::Ok);
+                plugin.breaker_after(|breaker, now| breaker.record(admitted, kind, now));
+                return asks;
             }
+            Ok(Answer::Outcome(Ok(Outcome::Done(output)))) => answered(Ok(output)),
+            Ok(Answer::Outcome(Err(failure))) => answered(Err(failure)),
             Ok(Answer::Tools(_)) => Ended::host_fault("the guest answered another question"),
-            Err(stopped) => Ended::stopped(&stopped, &self.meter),
+            Err(stopped) => Ended::stopped(&stopped, &meter),
         };
         plugin.breaker_after(|breaker, now| breaker.record(admitted, &ended.kind, now));
-        ended
+        Err(Box::new(ended))
     }
 
     /// Waits for one of the plugin's places. This does not count as the call's time, which is a limit on
@@ -136,7 +156,8 @@ impl Job {
     }
 
     fn deadline(&self) -> u64 {
-        let deadline = self.plugin.prepared.shared().clock.now().plus(self.plugin.prepared.limits().wall());
+        let parts = &self.asking.plugin.prepared;
+        let deadline = parts.shared().clock.now().plus(parts.limits().wall());
         u64::try_from(deadline.as_millis()).unwrap_or(0)
     }
 }
@@ -158,6 +179,16 @@ impl Loaded {
         }
         done
     }
+}
+
+/// Work with schemas that others wrote, which must not hold up other guests.
+async fn blocking<T: Send + 'static>(
+    asking: &Arc<Asking>,
+    work: impl FnOnce(&Asking) -> Result<T, Box<Ended>> + Send + 'static,
+) -> Result<T, Box<Ended>> {
+    let asking = Arc::clone(asking);
+    let worked = tokio::task::spawn_blocking(move || work(&asking)).await;
+    worked.unwrap_or_else(|error| Err(Ended::host_fault(error.to_string()).into()))
 }
 
 /// 32 hexadecimal digits of a SHA-256 over the parts, each after its length.

@@ -20,6 +20,8 @@ pub struct Limits {
     pub cpu_ms: u64,
     /// Most bytes of one answer: its parts and its structured form together. 1 MiB.
     pub output_bytes: u64,
+    /// Most bytes of the state that a call which asks a human has kept for the answer. 64 KiB.
+    pub state_bytes: u64,
     /// Most calls to the host's own interfaces (log, control, kv) during one call. 10 000.
     pub host_calls: u64,
     /// Most bytes handed over in one host call. 1 MiB.
@@ -57,6 +59,7 @@ impl Default for Limits {
             wall_ms: 30_000,
             cpu_ms: 10_000,
             output_bytes: 1 << 20,
+            state_bytes: 64 << 10,
             host_calls: 10_000,
             host_call_bytes: 1 << 20,
             log_lines: 200,
@@ -92,5 +95,6 @@ pub(super) fn setting(limit: Limit) -> Option<&'static str> {
         Limit::Output => Some("output_bytes"),
         Limit::HostCalls => Some("host_calls"),
         Limit::HostCallBytes => Some("host_call_bytes"),
+        Limit::State => Some("state_bytes"),
     }
 }

@@ -14,6 +14,7 @@ use super::Shared;
 use super::bindings::FullPluginPre;
 use super::bindings::exports::holdfast::plugin::tools::Tool;
 use super::bindings::holdfast::plugin::kv;
+use super::bindings::resumable::ResumerPre;
 use super::call::{Answer, CallState, Instance, Question};
 use super::describe::{self, Checks, DescribeError};
 use super::grant::Capabilities;
@@ -87,7 +88,7 @@ pub(super) async fn prepare(
     check_name_part(id)?;
     check_size(id, code.size(), limits)?;
     let Compiled { names, asked, component } = compile(shared, id, Arc::clone(&code)).await?;
-    let pre = link(shared, &component, &asked)?;
+    let (pre, _) = link(shared, &component, &names, &asked)?;
     let tools = describe_twice(shared, id, &pre, limits).await?;
     let (specs, checks) = check_tools(shared, id, tools).await?;
     Ok(Prepared::new(Parts {
@@ -148,15 +149,18 @@ async fn compile(shared: &Arc<Shared>, id: &str, code: Arc<Code>) -> Result<Comp
 pub(super) fn link(
     shared: &Shared,
     component: &Component,
+    names: &Names,
     grants: &Capabilities,
-) -> Result<FullPluginPre<CallState>, LoadError> {
+) -> Result<(FullPluginPre<CallState>, Option<ResumerPre<CallState>>), LoadError> {
     let refused = |error: wasmtime::Error| LoadError::Link(escaped(&format!("{error:#}"), 500));
     let mut linker = shared.linker.clone();
     if !grants.kv.scopes.is_empty() {
         kv::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
     }
     let pre = linker.instantiate_pre(component).map_err(refused)?;
-    FullPluginPre::new(pre).map_err(refused)
+    let resumable = names.resumable().then(|| ResumerPre::new(pre.clone()));
+    let resumable = resumable.transpose().map_err(refused)?;
+    Ok((FullPluginPre::new(pre).map_err(refused)?, resumable))
 }
 
 async fn describe_twice(

@@ -8,8 +8,7 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::bindings::exports::holdfast::plugin::tools::{Failure, Outcome};
-use super::bindings::holdfast::plugin::types::{Output, Part};
+use super::bindings::holdfast::plugin::types::{Failure, Output, Part};
 use super::call::{MAX_PARTS, Stopped};
 use super::limits::Limits;
 use super::meter::{LimitReached, Meter};
@@ -38,7 +37,7 @@ impl Ended {
         Self { kind, text: text.into(), structured: None, reason: None }
     }
 
-    fn because(mut self, reason: impl Into<String>) -> Self {
+    pub(super) fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
     }
@@ -70,7 +69,7 @@ impl Ended {
         Self::of(OutcomeKind::HostFault, "The host could not run the tool.").because(reason)
     }
 
-    fn invalid(reason: impl Into<String>) -> Self {
+    pub(super) fn invalid(reason: impl Into<String>) -> Self {
         let text = "The tool gave an answer that is not valid, and it was dropped.";
         Self::of(OutcomeKind::InvalidOutput, text).because(reason)
     }
@@ -83,12 +82,15 @@ impl Ended {
     /// What the guest itself says. A call that was denied something and did not cope is `denied`, whatever it
     /// calls that itself.
     pub(super) fn answered(
-        answer: Result<Outcome, Failure>,
+        answer: Result<Output, Failure>,
         schema: Option<&Schema>,
         limits: &Limits,
         meter: &Meter,
     ) -> Self {
-        let ended = Self::said(answer, schema, limits, meter);
+        let ended = match answer {
+            Ok(output) => done(output, schema, limits, meter),
+            Err(failure) => failed(failure),
+        };
         match (&ended.kind, meter.denial()) {
             (OutcomeKind::ToolError | OutcomeKind::GuestFailure { .. }, Some((denial, _))) => {
                 let capability = denial.capability.to_owned();
@@ -96,23 +98,6 @@ impl Ended {
                 Self { kind: OutcomeKind::Denied { capability }, text, ..ended }
             }
             _ => ended,
-        }
-    }
-
-    fn said(
-        answer: Result<Outcome, Failure>,
-        schema: Option<&Schema>,
-        limits: &Limits,
-        meter: &Meter,
-    ) -> Self {
-        match answer {
-            Ok(Outcome::Done(output)) => done(output, schema, limits, meter),
-            Ok(Outcome::Suspend(_)) => Self::of(
-                OutcomeKind::InvalidOutput,
-                "The tool wants to ask a human, which this version of the host does not offer.",
-            )
-            .because("`suspend` is not served by this version"),
-            Err(failure) => failed(failure),
         }
     }
 

@@ -24,7 +24,7 @@ use super::{Loaded, Plugin, Shared};
 use crate::tool::{ToolName, ToolSpec, hex};
 
 /// Most problems with a call's arguments that somebody is told.
-const MAX_PROBLEMS: usize = 5;
+pub(super) const MAX_PROBLEMS: usize = 5;
 
 /// The bytes of a file, with their digest.
 pub struct Code {
@@ -123,13 +123,14 @@ impl Prepared {
         let parts = &self.0;
         let grants = self.request().within(granted);
         parts.names.check(&parts.id, &grants)?;
-        let pre = load::link(&parts.shared, &parts.component, &grants)?;
+        let (pre, resumable) = load::link(&parts.shared, &parts.component, &parts.names, &grants)?;
         let places = usize::try_from(parts.limits.concurrent_calls.max(1)).unwrap_or(1);
         Ok(Plugin(Arc::new(Loaded {
             prepared: self.clone(),
             grants: Arc::new(grants),
             running: Semaphore::new(places),
             pre,
+            resumable,
             breaker: Mutex::new(Breaker::new(Terms::from(parts.limits.as_ref()))),
             stopped: CancellationToken::new(),
             stop_reason: OnceLock::new(),

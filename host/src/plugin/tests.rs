@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::id::{CallId, OrgId, RunId, SessionId, UserId};
 use crate::session::Owner;
 use crate::store::Store;
-use crate::tool::{Limit, OutcomeKind, ToolName, ToolOutcome};
+use crate::tool::{Limit, OutcomeKind, Returned, ToolName, ToolOutcome};
 
 /// A host and its database, which is gone with it.
 pub(crate) struct Home {
@@ -66,9 +66,14 @@ async fn call_with(plugin: &Plugin, arguments: &Value, cancelled: CancellationTo
         attempt: 1,
         tool: &ToolName::new("test", "act").unwrap(),
         arguments,
+        answered: None,
+        answer_within: Duration::from_mins(1),
         cancelled,
     };
-    plugin.call(invocation).await
+    match plugin.call(invocation).await {
+        Returned::Outcome(outcome) => outcome,
+        Returned::Suspension(suspension) => panic!("{suspension:?}"),
+    }
 }
 
 /// Loads a guest with default settings and calls it once.
@@ -106,6 +111,14 @@ fn a_plugin_works_on_a_runtime_of_any_kind_and_outlives_its_host() {
         let outcome = runtime.block_on(async { outcome(&Guest::new()).await });
         assert_eq!(outcome.kind, OutcomeKind::Ok);
     }
+}
+
+#[tokio::test]
+async fn a_resumable_export_of_another_kind_is_refused() {
+    let refused = refusal(&Guest::new().resumable("0.2.0")).await;
+    assert!(refused.contains("it exports `holdfast:plugin/resumable@0.2.0`"), "{refused}");
+    let refused = refusal(&Guest::new().resumable("0.1.0")).await;
+    assert!(refused.contains("other types") && refused.contains("resumable"), "{refused}");
 }
 
 #[tokio::test]
@@ -324,7 +337,7 @@ async fn answers_that_break_the_interface_are_invalid() {
         "(i32.store8 (i32.const 64) (i32.const 0)) (i32.store8 (i32.const 68) (i32.const 1)) (i32.const 64)";
     let outcome = outcome(&Guest::new().call(suspend)).await;
     assert_eq!(outcome.kind, OutcomeKind::InvalidOutput);
-    assert!(outcome.text.contains("ask a human"));
+    assert!(outcome.text.contains("not valid"), "it does not export `resumable`");
 }
 
 #[tokio::test]

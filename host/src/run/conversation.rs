@@ -2,7 +2,7 @@
 
 use super::Run;
 use crate::session::{Message, PastTurn, Reply};
-use crate::tool::{Fingerprint, ToolCall, ToolOutcome};
+use crate::tool::{Answered, Fingerprint, Suspension, ToolCall, ToolOutcome};
 
 /// One reply of the model and what became of the calls in it.
 #[derive(Clone, Debug)]
@@ -23,42 +23,46 @@ pub struct CallRecord {
 #[derive(Clone, Debug)]
 pub enum CallState {
     Requested,
-    /// Waits for a human; `in_doubt` where it had started before.
+    /// Waits for a human. What it was before decides what comes of the decision.
     Pending {
-        in_doubt: Option<Doubt>,
+        before: Box<CallState>,
     },
     Approved {
         fingerprint: Fingerprint,
     },
-    Started {
-        attempt: u32,
-        approved: Option<Fingerprint>,
-    },
+    Started(Start),
+    /// It asked for a human's answer.
+    Suspended(Start, Box<Suspension>),
+    /// It has that answer, and is to go on.
+    Answered(Start, Box<Answered>),
     /// It was under way when its process ended.
-    InDoubt(Doubt),
+    InDoubt(Start),
     /// A human said to run it again.
-    Again(Doubt),
+    Again(Start),
     Finished {
         outcome: Box<ToolOutcome>,
         duration_ms: u64,
     },
 }
 
-/// A call that started and never reported.
+/// How a call began.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Doubt {
+pub struct Start {
     pub attempt: u32,
     /// What a human approved; none = it had needed no approval.
     pub approved: Option<Fingerprint>,
+    /// It went on with this answer; none = it ran from its beginning.
+    pub resumed: Option<Box<Answered>>,
 }
 
 impl CallRecord {
     /// Whatever a human had to say about it has been said.
     pub fn is_decided(&self) -> bool {
         match self.state {
-            CallState::Requested | CallState::Pending { .. } => false,
+            CallState::Requested | CallState::Pending { .. } | CallState::Suspended(..) => false,
             CallState::Approved { .. }
-            | CallState::Started { .. }
+            | CallState::Started(_)
+            | CallState::Answered(..)
             | CallState::InDoubt(_)
             | CallState::Again(_)
             | CallState::Finished { .. } => true,
@@ -70,7 +74,7 @@ impl CallRecord {
     }
 
     pub(super) fn is_under_way(&self) -> bool {
-        matches!(self.state, CallState::Started { .. })
+        matches!(self.state, CallState::Started(_))
     }
 }
 

@@ -1,11 +1,13 @@
 //! How events make a run: the fold behind [`Run::replay`] and behind every transition.
 
-use super::{CallRecord, CallState, Doubt, Run, RunStatus, Turn};
+use super::{CallRecord, CallState, Run, RunStatus, Start, Turn};
 use crate::clock::Timestamp;
 use crate::event::RunEvent;
 use crate::id::CallId;
 use crate::session::{Reply, Tokens};
-use crate::tool::{Decided, Decision, OutcomeKind, PendingApproval, Question, ToolCall, ToolOutcome};
+use crate::tool::{
+    Answered, Decided, Decision, OutcomeKind, PendingApproval, Question, Suspension, ToolCall, ToolOutcome,
+};
 
 impl Run {
     /// The fold. Total: what an event says has happened, whatever state it finds.
@@ -26,9 +28,8 @@ impl Run {
             RunEvent::Claimed { attempt } => {
                 self.attempt = *attempt;
                 self.change_calls(|record| {
-                    if let CallState::Started { attempt, approved } = &record.state {
-                        record.state =
-                            CallState::InDoubt(Doubt { attempt: *attempt, approved: approved.clone() });
+                    if let CallState::Started(start) = &record.state {
+                        record.state = CallState::InDoubt(start.clone());
                     }
                 });
             }
@@ -41,41 +42,30 @@ impl Run {
             }
             RunEvent::CallStarted { call_id, attempt } => {
                 self.spent.tool_calls += 1;
-                self.change_call(call_id, |record| {
-                    let approved = match &record.state {
-                        CallState::Approved { fingerprint } => Some(fingerprint.clone()),
-                        CallState::InDoubt(doubt) | CallState::Again(doubt) => doubt.approved.clone(),
-                        CallState::Requested
-                        | CallState::Pending { .. }
-                        | CallState::Started { .. }
-                        | CallState::Finished { .. } => None,
-                    };
-                    record.state = CallState::Started { attempt: *attempt, approved };
-                });
+                self.change_call(call_id, |record| start(record, *attempt));
             }
+            RunEvent::CallResumed { call_id, attempt } => {
+                self.change_call(call_id, |record| start(record, *attempt));
+            }
+            RunEvent::CallSuspended { call_id, suspension } => self.change_call(call_id, |record| {
+                if let CallState::Started(start) = &record.state {
+                    record.state = CallState::Suspended(start.clone(), suspension.clone());
+                }
+            }),
             RunEvent::CallFinished { call_id, outcome, duration_ms } => self.change_call(call_id, |record| {
                 record.state = CallState::Finished { outcome: outcome.clone(), duration_ms: *duration_ms };
             }),
             RunEvent::Paused { approvals } => {
                 for approval in approvals {
                     self.change_call(&approval.call.id, |record| {
-                        let in_doubt = match &record.state {
-                            CallState::InDoubt(doubt) => Some(doubt.clone()),
-                            CallState::Requested
-                            | CallState::Pending { .. }
-                            | CallState::Approved { .. }
-                            | CallState::Started { .. }
-                            | CallState::Again(_)
-                            | CallState::Finished { .. } => None,
-                        };
-                        record.state = CallState::Pending { in_doubt };
+                        record.state = CallState::Pending { before: Box::new(record.state.clone()) };
                     });
                 }
                 self.asked.extend_from_slice(approvals);
                 self.decided_before = self.decided.len();
                 self.status = RunStatus::Paused { pending: approvals.clone() };
             }
-            RunEvent::Decided(decided) => self.apply_decision(decided),
+            RunEvent::Decided(decided) => self.apply_decision(decided, at),
             RunEvent::AnswerAccepted { json } => self.answer = Some(json.clone()),
             RunEvent::AnswerRefused { feedback } => {
                 if let Some(turn) = self.turns.last_mut() {
@@ -105,7 +95,7 @@ impl Run {
         }
     }
 
-    fn apply_decision(&mut self, decided: &Decided) {
+    fn apply_decision(&mut self, decided: &Decided, at: Timestamp) {
         self.decided.push(decided.clone());
         let RunStatus::Paused { pending } = &mut self.status else { return };
         let Some(index) = pending.iter().position(|approval| approval.id == decided.approval_id) else {
@@ -121,14 +111,14 @@ impl Run {
         if pending.is_empty() {
             self.status = RunStatus::Running;
         }
-        self.change_call(&approval.call.id, |record| decide(record, &approval, &decided.decision));
+        self.change_call(&approval.call.id, |record| decide(record, &approval, &decided.decision, at));
     }
 
     fn end(&mut self, status: RunStatus, at: Timestamp) {
         self.status = status;
         self.times.completed = Some(at);
         self.change_calls(|record| {
-            if let CallState::Started { .. } = record.state {
+            if let CallState::Started(_) = record.state {
                 let text = "The run ended before this call reported.";
                 let outcome = Box::new(ToolOutcome::of(OutcomeKind::Cancelled, text));
                 record.state = CallState::Finished { outcome, duration_ms: 0 };
@@ -151,18 +141,27 @@ impl Run {
     }
 }
 
-/// What a settled question makes of its call.
-fn decide(record: &mut CallRecord, approval: &PendingApproval, decision: &Decision) {
-    let in_doubt = match &record.state {
-        CallState::Pending { in_doubt } => in_doubt.clone(),
+/// It begins, or goes on with the answer it has.
+fn start(record: &mut CallRecord, attempt: u32) {
+    let (approved, resumed) = match &record.state {
+        CallState::Approved { fingerprint } => (Some(fingerprint.clone()), None),
+        CallState::Answered(start, answered) => (start.approved.clone(), Some(answered.clone())),
+        CallState::InDoubt(start) | CallState::Again(start) => {
+            (start.approved.clone(), start.resumed.clone())
+        }
         CallState::Requested
-        | CallState::Approved { .. }
-        | CallState::Started { .. }
-        | CallState::InDoubt(_)
-        | CallState::Again(_)
-        | CallState::Finished { .. } => None,
+        | CallState::Pending { .. }
+        | CallState::Started(_)
+        | CallState::Suspended(..)
+        | CallState::Finished { .. } => (None, None),
     };
-    record.state = match (decision, in_doubt) {
+    record.state = CallState::Started(Start { attempt, approved, resumed });
+}
+
+/// What a settled question makes of its call.
+fn decide(record: &mut CallRecord, approval: &PendingApproval, decision: &Decision, at: Timestamp) {
+    let CallState::Pending { before } = &record.state else { return };
+    record.state = match (decision, before.as_ref()) {
         (Decision::Approve { edited: None, .. }, _) => {
             CallState::Approved { fingerprint: approval.fingerprint.clone() }
         }
@@ -170,14 +169,27 @@ fn decide(record: &mut CallRecord, approval: &PendingApproval, decision: &Decisi
             record.call.arguments = edited.arguments.to_string();
             CallState::Approved { fingerprint: edited.fingerprint.clone() }
         }
-        (Decision::Retry, Some(doubt)) => CallState::Again(doubt),
+        (Decision::Answer { answer, .. }, CallState::Suspended(start, suspension)) => {
+            let suspension = Suspension::clone(suspension);
+            let answered = Answered { suspension, answer: answer.clone(), at };
+            CallState::Answered(start.clone(), Box::new(answered))
+        }
+        (Decision::Reject { comment }, CallState::Suspended(_, suspension)) => {
+            unanswered(comment.as_deref(), "A human did not answer what this tool asked", suspension)
+        }
+        (Decision::Expire, CallState::Suspended(_, suspension)) => {
+            unanswered(None, "Nobody answered in time what this tool asked", suspension)
+        }
+        (Decision::Retry, CallState::InDoubt(start)) => CallState::Again(start.clone()),
         (Decision::Result { output }, _) => finished(OutcomeKind::Ok, output.clone()),
         (Decision::Fail { comment }, _) => failed(comment.as_deref()),
         (Decision::Expire | Decision::Retry, _) if approval.question == Question::OutcomeUnknown => {
             failed(None)
         }
         (Decision::Reject { comment }, _) => rejected(comment.as_deref(), "A human rejected this call"),
-        (Decision::Expire | Decision::Retry, _) => rejected(None, "Nobody approved this call in time"),
+        (Decision::Expire | Decision::Retry | Decision::Answer { .. }, _) => {
+            rejected(None, "Nobody approved this call in time")
+        }
     };
 }
 
@@ -196,6 +208,16 @@ fn rejected(comment: Option<&str>, what: &str) -> CallState {
         None => format!("{what}. It did not run."),
     };
     finished(OutcomeKind::Rejected, text)
+}
+
+/// What it did before it asked has happened.
+fn unanswered(comment: Option<&str>, what: &str, suspension: &Suspension) -> CallState {
+    let text = match comment.map(str::trim).filter(|comment| !comment.is_empty()) {
+        Some(comment) => format!("{what}, and the call ended there. Their comment: {comment}"),
+        None => format!("{what}, and the call ended there."),
+    };
+    let outcome = Box::new(ToolOutcome::of(OutcomeKind::Rejected, text));
+    CallState::Finished { outcome, duration_ms: suspension.worked_ms }
 }
 
 fn finished(kind: OutcomeKind, text: String) -> CallState {

@@ -1,7 +1,7 @@
 //! What a run needs next, said by its state alone.
 
-use super::{CallRecord, CallState, Doubt, Run, RunStatus};
-use crate::tool::{Fingerprint, ToolCall};
+use super::{CallRecord, CallState, Run, RunStatus, Start};
+use crate::tool::{Answered, Fingerprint, Suspension, ToolCall};
 
 /// What to do next.
 #[derive(Clone, Debug)]
@@ -30,10 +30,14 @@ pub enum Standing {
     Requested,
     /// A human approved exactly this.
     Approved(Fingerprint),
+    /// It asked for a human's answer.
+    Suspended(Box<Suspension>),
+    /// The answer is there.
+    Answered(Box<Answered>),
     /// It started and never reported.
-    InDoubt(Doubt),
+    InDoubt(Start),
     /// The same, and a human said to run it again.
-    Again(Doubt),
+    Again(Start),
 }
 
 impl Run {
@@ -73,9 +77,11 @@ fn due(record: &CallRecord) -> Option<DueCall> {
     let standing = match &record.state {
         CallState::Requested => Standing::Requested,
         CallState::Approved { fingerprint } => Standing::Approved(fingerprint.clone()),
-        CallState::InDoubt(doubt) => Standing::InDoubt(doubt.clone()),
-        CallState::Again(doubt) => Standing::Again(doubt.clone()),
-        CallState::Pending { .. } | CallState::Started { .. } | CallState::Finished { .. } => return None,
+        CallState::Suspended(_, suspension) => Standing::Suspended(suspension.clone()),
+        CallState::Answered(_, answered) => Standing::Answered(answered.clone()),
+        CallState::InDoubt(start) => Standing::InDoubt(start.clone()),
+        CallState::Again(start) => Standing::Again(start.clone()),
+        CallState::Pending { .. } | CallState::Started(_) | CallState::Finished { .. } => return None,
     };
     Some(DueCall { call: record.call.clone(), standing })
 }

@@ -7,7 +7,10 @@ use super::*;
 use crate::agent::{Agent, ModelName, Options};
 use crate::budget::Budget;
 use crate::session::{Message, Owner, PastTurn, Reply};
-use crate::tool::{EditedArguments, Fingerprint, OutcomeKind, Question, ToolCall, ToolName, ToolOutcome};
+use crate::tool::{
+    EditedArguments, Fingerprint, OutcomeKind, Question, SealedState, Suspension, ToolCall, ToolName,
+    ToolOutcome,
+};
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(ms)
@@ -63,6 +66,7 @@ fn ask(run: &Run, call: &str) -> PendingApproval {
         tool,
         message: String::new(),
         expires_at: at(1000),
+        inquiry: None,
     }
 }
 
@@ -107,6 +111,8 @@ fn kind(standing: &Standing) -> &'static str {
     match standing {
         Standing::Requested => "requested",
         Standing::Approved(_) => "approved",
+        Standing::Suspended(_) => "suspended",
+        Standing::Answered(_) => "answered",
         Standing::InDoubt(_) => "in doubt",
         Standing::Again(_) => "again",
     }
@@ -417,9 +423,116 @@ fn a_human_says_what_became_of_a_call_in_doubt() {
 
 #[test]
 fn each_question_takes_its_own_answers() {
+    let answer = || Decision::Answer { answer: json!(1), comment: None };
     let wrong = |mut run: Run, decision| run.decide(vec![decided("ask-a", decision)], at(9)).is_err();
     assert!(wrong(in_doubt(), approve()));
     assert!(wrong(in_doubt(), Decision::Reject { comment: None }));
+    assert!(wrong(in_doubt(), answer()));
+    assert!(wrong(paused(&["a"]), answer()));
+    assert!(wrong(asking(), approve()));
+    assert!(wrong(asking(), Decision::Retry));
+    assert!(wrong(asking(), Decision::Fail { comment: None }));
     assert!(wrong(paused(&["a"]), Decision::Retry));
     assert!(wrong(paused(&["a"]), Decision::Result { output: String::new() }));
+}
+
+fn suspension(round: u32) -> Box<Suspension> {
+    Box::new(Suspension {
+        prompt: "How many?".to_owned(),
+        answer_schema: json!({"type": "integer"}),
+        digest: "digest".to_owned(),
+        round,
+        state: SealedState("sealed".to_owned()),
+        expires_at: at(1000),
+        worked_ms: 7,
+    })
+}
+
+/// A run whose call `a` asks for an answer, and that waits for it.
+fn asking() -> Run {
+    let mut run = new_run();
+    run.replied(reply(&["a"]), at(1)).unwrap();
+    run.started(&"a".into(), at(2)).unwrap();
+    ask_again(&mut run, 1);
+    run
+}
+
+fn ask_again(run: &mut Run, round: u32) {
+    run.suspended(&"a".into(), suspension(round), at(3)).unwrap();
+    let asked = PendingApproval { question: Question::Input, ..ask(run, "a") };
+    run.paused(vec![asked], at(4)).unwrap();
+}
+
+fn answered(run: &mut Run) {
+    let decision = Decision::Answer { answer: json!(5), comment: None };
+    run.decide(vec![decided("ask-a", decision)], at(5)).unwrap();
+}
+
+#[test]
+fn a_call_that_asks_is_one_call_whatever_it_asks() {
+    let mut run = new_run();
+    run.replied(reply(&["a"]), at(1)).unwrap();
+    run.started(&"a".into(), at(2)).unwrap();
+    run.suspended(&"a".into(), suspension(1), at(3)).unwrap();
+    check(&run, &expect![[r#"RUNNING v4: call a "suspended""#]]);
+    let mut run = asking();
+    check(&run, &expect!["PAUSED v5: wait"]);
+    answered(&mut run);
+    check(&run, &expect![[r#"RUNNING v6: call a "answered""#]]);
+    assert_eq!(run.started(&"a".into(), at(6)), Ok(1), "it goes on with the attempt it began");
+    check(&run, &expect!["RUNNING v7: wait"]);
+    ask_again(&mut run, 2);
+    answered(&mut run);
+    assert_eq!(run.started(&"a".into(), at(6)), Ok(1));
+    run.finished(&"a".into(), ok(), 9, at(7)).unwrap();
+    check(&run, &expect!["RUNNING v12: call the model"]);
+    assert_eq!((run.spent().tool_calls, run.calls().count()), (1, 1));
+}
+
+#[test]
+fn a_call_in_doubt_goes_on_with_its_answer_again() {
+    let mut run = asking();
+    run.claim(at(5)).unwrap_err();
+    answered(&mut run);
+    run.claim(at(6)).unwrap();
+    check(&run, &expect![[r#"RUNNING v7: call a "answered""#]]);
+    run.started(&"a".into(), at(7)).unwrap();
+    run.claim(at(8)).unwrap();
+    check(&run, &expect![[r#"RUNNING v9: call a "in doubt""#]]);
+    let due = match run.step() {
+        Step::CallTools(due) => due,
+        other => panic!("{other:?}"),
+    };
+    let Standing::InDoubt(start) = &due[0].standing else { panic!("{due:?}") };
+    let resumed = start.resumed.as_ref().unwrap();
+    assert_eq!((&resumed.answer, resumed.at, resumed.suspension.round), (&json!(5), at(5), 1));
+    assert_eq!(run.started(&"a".into(), at(9)), Ok(2), "this is another attempt");
+    assert_eq!(run.spent().tool_calls, 1, "and no further call");
+}
+
+#[test]
+fn what_is_not_answered_ends_with_what_it_has_done() {
+    for (decision, part) in [
+        (Decision::Reject { comment: Some("no".to_owned()) }, "Their comment: no"),
+        (Decision::Expire, "Nobody answered in time"),
+    ] {
+        let mut run = asking();
+        run.decide(vec![decided("ask-a", decision)], at(5)).unwrap();
+        check(&run, &expect!["RUNNING v6: call the model"]);
+        let CallState::Finished { outcome, duration_ms } = &run.turns()[0].calls[0].state else { panic!() };
+        assert_eq!((&outcome.kind, *duration_ms), (&OutcomeKind::Rejected, 7));
+        assert!(outcome.text.contains(part) && !outcome.text.contains("did not run"), "{}", outcome.text);
+    }
+}
+
+#[test]
+fn only_a_call_under_way_asks() {
+    let mut run = new_run();
+    run.replied(reply(&["a"]), at(1)).unwrap();
+    assert!(run.suspended(&"a".into(), suspension(1), at(2)).is_err());
+    run.started(&"a".into(), at(2)).unwrap();
+    run.finished(&"a".into(), ok(), 1, at(3)).unwrap();
+    assert!(run.suspended(&"a".into(), suspension(1), at(4)).is_err());
+    assert!(asking().suspended(&"a".into(), suspension(2), at(5)).is_err());
+    assert!(asking().started(&"a".into(), at(5)).is_err());
 }

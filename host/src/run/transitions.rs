@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::event::{Failure, FailureKind, Recorded, RunEvent};
 use crate::id::CallId;
 use crate::session::{Reply, Tokens};
-use crate::tool::{Decided, PendingApproval, ToolOutcome};
+use crate::tool::{Decided, PendingApproval, Suspension, ToolOutcome};
 
 impl Run {
     /// A worker takes it from the queue.
@@ -106,19 +106,49 @@ impl Run {
         Ok(())
     }
 
-    /// The call is about to run. Returns its attempt, from 1.
+    /// The call is about to run, or to go on with the answer it asked for. Returns its attempt, from 1: an answer
+    /// is no further one.
     pub fn started(&mut self, call: &CallId, at: Timestamp) -> Result<u32, InvalidTransition> {
         self.check_running()?;
-        let attempt = match self.call_state(call) {
-            Some(CallState::Requested | CallState::Approved { .. }) => 1,
-            Some(CallState::InDoubt(doubt) | CallState::Again(doubt)) => doubt.attempt + 1,
-            Some(CallState::Pending { .. } | CallState::Started { .. } | CallState::Finished { .. })
-            | None => {
-                return Err(InvalidTransition::WrongCall(call.clone()));
+        let (attempt, resumes) = match self.call_state(call) {
+            Some(CallState::Requested | CallState::Approved { .. }) => (1, false),
+            Some(CallState::Answered(start, _)) => (start.attempt, true),
+            Some(CallState::InDoubt(start) | CallState::Again(start)) => {
+                (start.attempt + 1, start.resumed.is_some())
             }
+            Some(
+                CallState::Pending { .. }
+                | CallState::Started(_)
+                | CallState::Suspended(..)
+                | CallState::Finished { .. },
+            )
+            | None => return Err(InvalidTransition::WrongCall(call.clone())),
         };
-        self.record(at, RunEvent::CallStarted { call_id: call.clone(), attempt });
+        let call_id = call.clone();
+        self.record(
+            at,
+            if resumes {
+                RunEvent::CallResumed { call_id, attempt }
+            } else {
+                RunEvent::CallStarted { call_id, attempt }
+            },
+        );
         Ok(attempt)
+    }
+
+    /// The call asks for a human's answer.
+    pub fn suspended(
+        &mut self,
+        call: &CallId,
+        suspension: Box<Suspension>,
+        at: Timestamp,
+    ) -> Result<(), InvalidTransition> {
+        self.check_running()?;
+        if !matches!(self.call_state(call), Some(CallState::Started(_))) {
+            return Err(InvalidTransition::WrongCall(call.clone()));
+        }
+        self.record(at, RunEvent::CallSuspended { call_id: call.clone(), suspension });
+        Ok(())
     }
 
     /// The call ended, or was answered without having run (a denial, arguments that do not fit).
@@ -137,7 +167,9 @@ impl Run {
             Some(
                 CallState::Requested
                 | CallState::Approved { .. }
-                | CallState::Started { .. }
+                | CallState::Started(_)
+                | CallState::Suspended(..)
+                | CallState::Answered(..)
                 | CallState::InDoubt(_)
                 | CallState::Again(_),
             ) => {}
@@ -157,7 +189,7 @@ impl Run {
         for approval in &approvals {
             if !matches!(
                 self.call_state(&approval.call.id),
-                Some(CallState::Requested | CallState::InDoubt(_))
+                Some(CallState::Requested | CallState::Suspended(..) | CallState::InDoubt(_))
             ) {
                 return Err(InvalidTransition::WrongCall(approval.call.id.clone()));
             }

@@ -6,11 +6,16 @@
 use serde_json::Value;
 
 use super::Runner;
+use crate::clock::Timestamp;
 use crate::id::{ApprovalId, KeyId, RunId, UserId};
 use crate::registry::Version;
 use crate::run::{Run, RunStatus};
+use crate::schema::Schema;
 use crate::store::{Claim, KeyClaim, StoreError};
-use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, PendingApproval, Question};
+use crate::tool::{Decided, Decision, EditedArguments, Fingerprint, Inquiry, PendingApproval, Question};
+
+/// Most problems with an answer that its author is told at once.
+const PROBLEMS: usize = 5;
 
 /// Who decides what.
 #[derive(Clone, Debug)]
@@ -34,6 +39,8 @@ pub enum Choice {
     Approve {
         comment: Option<String>,
         arguments: Option<Value>,
+        /// What a tool asked for.
+        answer: Option<Value>,
     },
     Reject {
         comment: Option<String>,
@@ -68,8 +75,12 @@ pub enum DecideError {
     Expired(ApprovalId),
     #[error("{0}")]
     BadArguments(String),
-    #[error("several calls are pending")]
-    AmbiguousArguments,
+    #[error("the tool asks for an answer")]
+    AnswerNeeded,
+    #[error("{0}")]
+    BadAnswer(String),
+    #[error("several calls are pending, and {0} can be for one only")]
+    Ambiguous(&'static str),
     #[error("the idempotency key was used for another request")]
     KeyReused,
     #[error("the server is shutting down")]
@@ -113,8 +124,10 @@ impl Runner {
         }
         let Some(targets) = targets(&run, &request.targets)? else { return Ok(()) };
         loop {
-            if let Some(decisions) = self.to_record(&run, &targets, request).await?
-                && (decisions.is_empty() || self.record(run, decisions, request).await?)
+            // One time for both: what came in time is not recorded as late.
+            let now = self.clock.now();
+            if let Some(decisions) = self.to_record(&run, &targets, request, now).await?
+                && (decisions.is_empty() || self.record(run, decisions, request, now).await?)
             {
                 return Ok(());
             }
@@ -128,9 +141,10 @@ impl Runner {
         mut run: Run,
         decisions: Vec<Decided>,
         request: &DecideRequest,
+        now: Timestamp,
     ) -> Result<bool, DecideError> {
         let present = self.presence.enter(&run.spec().id);
-        if run.decide(decisions, self.clock.now()).is_err() {
+        if run.decide(decisions, now).is_err() {
             return Err(DecideError::NotPaused { current: run.status().word() });
         }
         let saved = match &request.claim {
@@ -157,6 +171,7 @@ impl Runner {
         run: &Run,
         targets: &[(ApprovalId, Choice)],
         request: &DecideRequest,
+        now: Timestamp,
     ) -> Result<Option<Vec<Decided>>, DecideError> {
         let DecideRequest { by, key, .. } = request;
         let mut decisions = Vec::new();
@@ -177,7 +192,7 @@ impl Runner {
                 None if run.status().is_terminal() => {
                     return Err(DecideError::NotPaused { current: run.status().word() });
                 }
-                None if asked.expires_at <= self.clock.now() => {
+                None if asked.expires_at <= now => {
                     // Somebody else's decision may have come first: the journal says which it was.
                     self.expire(&run.spec().id).await?;
                     return Ok(None);
@@ -203,12 +218,26 @@ impl Runner {
             Choice::Retry => Ok(Decision::Retry),
             Choice::Result { output } => Ok(Decision::Result { output: output.clone() }),
             Choice::Fail { comment } => Ok(Decision::Fail { comment: comment.clone() }),
-            Choice::Approve { comment, arguments } => {
+            Choice::Approve { comment, arguments, answer } => {
+                let comment = comment.clone();
+                if let Some(inquiry) = &asked.inquiry {
+                    if arguments.is_some() {
+                        let problem =
+                            "cannot be edited any more: the call is under way, and asks for an answer";
+                        return Err(DecideError::BadArguments(problem.to_owned()));
+                    }
+                    let answer = answer.clone().ok_or(DecideError::AnswerNeeded)?;
+                    return Ok(Decision::Answer { answer: checked(inquiry, answer).await?, comment });
+                }
+                if answer.is_some() {
+                    let problem = "is for a tool that asks (TOOL_INPUT): this call asks for a decision only";
+                    return Err(DecideError::BadAnswer(problem.to_owned()));
+                }
                 let edited = match arguments {
                     Some(arguments) => Some(self.edited(asked, arguments).await?),
                     None => None,
                 };
-                Ok(Decision::Approve { comment: comment.clone(), edited })
+                Ok(Decision::Approve { comment, edited })
             }
         }
     }
@@ -237,6 +266,25 @@ impl Runner {
     }
 }
 
+/// The answer, if it fits. Checking can take a second, and must not hold up other runs.
+async fn checked(inquiry: &Inquiry, answer: Value) -> Result<Value, DecideError> {
+    let schema = inquiry.answer_schema.clone();
+    let check = move || {
+        // It was checked when the tool asked; a newer version of this program may be stricter.
+        let schema = Schema::of_answer(&schema).map_err(|error| format!("its schema {error}"))?;
+        let problems = schema.problems(&answer, PROBLEMS);
+        if problems.is_empty() {
+            return Ok(answer);
+        }
+        Err(format!("does not fit what the tool asks for: {}", problems.join("; ")))
+    };
+    match tokio::task::spawn_blocking(check).await {
+        Ok(checked) => checked.map_err(DecideError::BadAnswer),
+        // The panic hook has logged what and where.
+        Err(_panic) => Err(DecideError::BadAnswer("could not be checked".to_owned())),
+    }
+}
+
 /// The approvals that are meant, fixed at the moment the request arrived. None: the run is at work on
 /// this very decision, and the caller only has to wait.
 fn targets(run: &Run, wanted: &Targets) -> Result<Option<Vec<(ApprovalId, Choice)>>, DecideError> {
@@ -254,16 +302,24 @@ fn targets(run: &Run, wanted: &Targets) -> Result<Option<Vec<(ApprovalId, Choice
             Err(DecideError::NotPaused { current: run.status().word() })
         };
     }
-    if pending.len() > 1 && matches!(choice, Choice::Approve { arguments: Some(_), .. }) {
-        return Err(DecideError::AmbiguousArguments);
+    if let (Choice::Approve { arguments, answer, .. }, [_, _, ..]) = (choice, pending) {
+        if arguments.is_some() {
+            return Err(DecideError::Ambiguous("arguments"));
+        }
+        if answer.is_some() {
+            return Err(DecideError::Ambiguous("answer"));
+        }
     }
     Ok(Some(pending.iter().map(|approval| (approval.id.clone(), choice.clone())).collect()))
 }
 
 fn same_word(taken: &Decision, choice: &Choice) -> bool {
     match (taken, choice) {
-        (Decision::Approve { edited, .. }, Choice::Approve { arguments, .. }) => {
+        (Decision::Approve { edited, .. }, Choice::Approve { arguments, answer: None, .. }) => {
             edited.as_ref().map(|edited| &edited.arguments) == arguments.as_ref()
+        }
+        (Decision::Answer { answer: taken, .. }, Choice::Approve { answer, arguments: None, .. }) => {
+            Some(taken) == answer.as_ref()
         }
         (Decision::Result { output: taken }, Choice::Result { output }) => taken == output,
         (Decision::Reject { .. }, Choice::Reject { .. })
@@ -272,6 +328,7 @@ fn same_word(taken: &Decision, choice: &Choice) -> bool {
         (
             Decision::Approve { .. }
             | Decision::Reject { .. }
+            | Decision::Answer { .. }
             | Decision::Retry
             | Decision::Result { .. }
             | Decision::Fail { .. }

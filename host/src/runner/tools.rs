@@ -4,48 +4,19 @@
 //! Calls that need a human wait until all the others of the turn have finished, then pause the run
 //! together.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use serde_json::Value;
 
 use super::Runner;
 use super::drive::DriveError;
 use super::presence::Present;
+use super::verdict::{Asked, Inquirer, Runnable, Verdict, verdict};
 use crate::agent::Agent;
-use crate::plugin::{Invocation, Plugin};
-use crate::registry::{ToolRegistry, Version};
-use crate::run::{DueCall, Run, Standing};
-use crate::tool::{
-    Approval, Fingerprint, OutcomeKind, PendingApproval, Question, ToolCall, ToolName, ToolOutcome,
-};
-
-/// What is to become of a due call.
-enum Verdict {
-    Run(Runnable),
-    /// The model is told, and nothing runs.
-    Answer(ToolOutcome),
-    Ask(Asked),
-}
-
-struct Runnable {
-    plugin: Arc<Plugin>,
-    tool: ToolName,
-    arguments: Value,
-    read_only: bool,
-}
-
-/// What a human is to be asked.
-struct Asked {
-    question: Question,
-    tool: ToolName,
-    title: Option<String>,
-    fingerprint: Fingerprint,
-    digest: Option<String>,
-    /// It may run because a human said so, now or before the crash.
-    gated: bool,
-}
+use crate::plugin::Invocation;
+use crate::registry::Version;
+use crate::run::{DueCall, Run};
+use crate::tool::{Inquiry, PendingApproval, Question, Returned, Suspension, ToolCall, ToolName};
 
 impl Runner {
     /// Runs the first calls that may run; where none may, pauses the run for the ones that need a human.
@@ -65,12 +36,19 @@ impl Runner {
                 Verdict::Run(what) => runnable.push((call, what)),
                 Verdict::Answer(outcome) => run.finished(&call.id, outcome, 0, self.clock.now())?,
                 Verdict::Ask(what) => asked.push(self.approval(run, call, what)),
+                Verdict::Inquire(what) => asked.push(self.inquiry(call, what)),
             }
         }
-        // Before a human is asked, too: nobody should approve what cannot run.
-        if !(runnable.is_empty() && asked.is_empty())
-            && let Some(failure) = self.tool_forbidden(run).await?
-        {
+        let side_by_side = runnable.iter().take_while(|(_, what)| what.read_only).count();
+        runnable.truncate(side_by_side.max(1));
+        // A call that goes on was counted when it started. Before a human is asked, too: nobody should approve what
+        // cannot run.
+        let starts = if runnable.is_empty() {
+            asked.iter().any(|approval| approval.question != Question::Input)
+        } else {
+            runnable.iter().any(|(_, what)| what.answered.is_none())
+        };
+        if starts && let Some(failure) = self.tool_forbidden(run).await? {
             run.failed(failure, self.clock.now())?;
             return Ok(());
         }
@@ -80,9 +58,13 @@ impl Runner {
             }
             return Ok(());
         }
-        let side_by_side = runnable.iter().take_while(|(_, what)| what.read_only).count();
-        let left = run.spec().agent.budget.calls_left(run.spent());
-        runnable.truncate(side_by_side.max(1).min(left));
+        let mut left = run.spec().agent.budget.calls_left(run.spent());
+        runnable.retain(|(_, what)| {
+            let counts = what.answered.is_none();
+            let fits = !counts || left > 0;
+            left -= usize::from(counts && fits);
+            fits
+        });
         self.execute(run, runnable, present).await
     }
 
@@ -112,14 +94,23 @@ impl Runner {
                 attempt: run.started(&call.id, started_at)?,
                 tool: &what.tool,
                 arguments: &what.arguments,
+                answered: what.answered.as_deref(),
+                answer_within: answer_within(&spec.agent, &what.tool),
                 cancelled: present.cancelled().clone(),
             };
-            under_way.push(async move { (&call.id, started_at, what.plugin.call(invocation).await) });
+            under_way.push(async move { (&call.id, what, started_at, what.plugin.call(invocation).await) });
         }
         self.store.save(run).await?;
-        while let Some((call, started_at, outcome)) = under_way.next().await {
+        while let Some((call, what, started_at, returned)) = under_way.next().await {
             let now = self.clock.now();
-            run.finished(call, outcome, now.millis_since(started_at), now)?;
+            let before = what.answered.as_ref().map_or(0, |answered| answered.suspension.worked_ms);
+            let worked_ms = before.saturating_add(now.millis_since(started_at));
+            match returned {
+                Returned::Outcome(outcome) => run.finished(call, outcome, worked_ms, now)?,
+                Returned::Suspension(suspension) => {
+                    run.suspended(call, Box::new(Suspension { worked_ms, ..*suspension }), now)?;
+                }
+            }
             self.store.save(run).await?;
         }
         Ok(())
@@ -129,12 +120,12 @@ impl Runner {
         let Asked { question, tool, title, fingerprint, digest, gated } = asked;
         let agent = &run.spec().agent;
         let terms = agent.approval_terms(&tool);
-        let expiry = Duration::from_millis(terms.expiry_ms.unwrap_or(agent.options.approval_expiry_ms));
+        let expiry = answer_within(agent, &tool);
         // What became of a call is a matter of fact, not of votes.
         let approvers = if question == Question::Approval { terms.approvers } else { 1 };
         let what = title.map_or_else(|| tool.to_string(), |title| format!("{title} ({tool})"));
         let message = match question {
-            Question::Approval => {
+            Question::Approval | Question::Input => {
                 format!("{} wants to call {what}. Approve or reject this call.", agent.name)
             }
             Question::OutcomeUnknown => format!(
@@ -154,115 +145,35 @@ impl Runner {
             digest,
             message,
             expires_at: self.clock.now().plus(expiry),
+            inquiry: None,
+        }
+    }
+
+    /// It may run already: anybody who may decide for the run can answer, its own user first of all.
+    fn inquiry(
+        &self,
+        call: ToolCall,
+        Inquirer { tool, fingerprint, suspension }: Inquirer,
+    ) -> PendingApproval {
+        let Suspension { prompt, answer_schema, digest, expires_at, .. } = *suspension;
+        PendingApproval {
+            id: self.ids.next(),
+            question: Question::Input,
+            approvers: 1,
+            self_approval: true,
+            call,
+            tool,
+            fingerprint,
+            digest: Some(digest),
+            message: prompt,
+            expires_at,
+            inquiry: Some(Inquiry { answer_schema }),
         }
     }
 }
 
-fn verdict(
-    registry: &ToolRegistry,
-    agent: &Agent,
-    call: &ToolCall,
-    standing: &Standing,
-    bound: Option<&Version>,
-) -> Verdict {
-    let name = call.name.parse::<ToolName>().ok();
-    let found = match (&name, bound) {
-        (Some(name), None) => registry.get(name),
-        (Some(name), Some(Version::There(plugin))) => plugin.spec(name).map(|spec| (plugin, spec)),
-        (None, _) | (_, Some(Version::Revoked | Version::Gone)) => None,
-    };
-    let Some((plugin, spec)) = found.filter(|(_, spec)| agent.may_use(&spec.name)) else {
-        return match (standing, name) {
-            (Standing::Requested, _) => Verdict::Answer(no_such_tool(registry, agent, &call.name)),
-            (Standing::Approved(_), _) if matches!(bound, Some(Version::Revoked)) => {
-                Verdict::Answer(revoked())
-            }
-            (Standing::Approved(_), _) => Verdict::Answer(unavailable()),
-            (Standing::Again(_), _) | (Standing::InDoubt(_), None) => Verdict::Answer(not_run_again()),
-            // That its tool is gone now does not mean that the call did not happen.
-            (Standing::InDoubt(doubt), Some(tool)) => {
-                let fingerprint = Fingerprint::of("", &tool, &call.parsed_arguments().unwrap_or_default());
-                let (question, gated) = (Question::OutcomeUnknown, doubt.approved.is_some());
-                Verdict::Ask(Asked { question, tool, title: None, fingerprint, digest: None, gated })
-            }
-        };
-    };
-    let arguments = match call.parsed_arguments() {
-        Ok(arguments) => arguments,
-        Err(problem) => return Verdict::Answer(invalid_arguments(&problem)),
-    };
-    let fingerprint = Fingerprint::of(plugin.digest(), &spec.name, &arguments);
-    let run = |arguments| {
-        Verdict::Run(Runnable {
-            plugin: Arc::clone(plugin),
-            tool: spec.name.clone(),
-            arguments,
-            read_only: spec.annotations.read_only,
-        })
-    };
-    let ask = |question, fingerprint, gated| {
-        let (tool, title) = (spec.name.clone(), spec.annotations.title.clone());
-        let digest = Some(plugin.digest().to_owned());
-        Verdict::Ask(Asked { question, tool, title, fingerprint, digest, gated })
-    };
-    let unchanged =
-        |approved: &Option<Fingerprint>| approved.as_ref().is_none_or(|approved| *approved == fingerprint);
-    match standing {
-        Standing::Requested => {
-            // Before a human is asked: nobody should approve what cannot run.
-            if let Err(problem) = plugin.check_arguments(&spec.name, &arguments) {
-                return Verdict::Answer(invalid_arguments(&problem));
-            }
-            match agent.approval(spec) {
-                Approval::Skip => run(arguments),
-                Approval::Forbid => Verdict::Answer(forbidden(&spec.name)),
-                Approval::Ask => ask(Question::Approval, fingerprint, true),
-            }
-        }
-        Standing::Approved(approved) if *approved == fingerprint => run(arguments),
-        Standing::InDoubt(doubt) if spec.annotations.repeatable() && unchanged(&doubt.approved) => {
-            run(arguments)
-        }
-        Standing::InDoubt(doubt) => ask(Question::OutcomeUnknown, fingerprint, doubt.approved.is_some()),
-        Standing::Again(doubt) if unchanged(&doubt.approved) => run(arguments),
-        Standing::Again(_) => Verdict::Answer(not_run_again()),
-        Standing::Approved(_) => Verdict::Answer(unavailable()),
-    }
-}
-
-fn no_such_tool(registry: &ToolRegistry, agent: &Agent, name: &str) -> ToolOutcome {
-    let names: Vec<String> = registry.specs_for(agent).iter().map(|spec| spec.name.to_string()).collect();
-    let text = if names.is_empty() {
-        format!("There is no tool `{name}`; you have no tools. Answer without one.")
-    } else {
-        format!("There is no tool `{name}`. You can call: {}.", names.join(", "))
-    };
-    ToolOutcome::of(OutcomeKind::InvalidArgs, text)
-}
-
-fn invalid_arguments(problem: &str) -> ToolOutcome {
-    let text = format!("The call did not run: {problem}. Correct the arguments and call again.");
-    ToolOutcome::of(OutcomeKind::InvalidArgs, text)
-}
-
-fn forbidden(tool: &ToolName) -> ToolOutcome {
-    let kind = OutcomeKind::Denied { capability: "policy".to_owned() };
-    ToolOutcome::of(kind, format!("The operator does not allow {tool}. Go on without it."))
-}
-
-fn unavailable() -> ToolOutcome {
-    let text = "The tool changed or was removed after this call was approved, so it did not run. If it is still \
-                needed, call the tool again.";
-    ToolOutcome::of(OutcomeKind::Unavailable, text)
-}
-
-fn revoked() -> ToolOutcome {
-    let kind = OutcomeKind::Denied { capability: "revoked".to_owned() };
-    ToolOutcome::of(kind, "The operator has stopped this tool for good, so it did not run. Go on without it.")
-}
-
-fn not_run_again() -> ToolOutcome {
-    let text = "The server stopped while this call was running, and its tool changed or was removed since, so it was \
-                not run again. Whether it took effect is not known.";
-    ToolOutcome::of(OutcomeKind::Interrupted, text)
+/// How long a human has to decide about the tool's calls, and to answer what they ask.
+fn answer_within(agent: &Agent, tool: &ToolName) -> Duration {
+    let terms = agent.approval_terms(tool);
+    Duration::from_millis(terms.expiry_ms.unwrap_or(agent.options.approval_expiry_ms))
 }

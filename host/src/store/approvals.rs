@@ -1,12 +1,14 @@
 //! Statements on approvals. The journal decides; these rows are how approvals are found and listed.
 
+use serde_json::Value;
+
 use super::dialect::{Columns, Dialect, Sql};
 use super::row::Resolution;
 use super::{Listed, Range, StoreError};
 use crate::clock::Timestamp;
 use crate::id::{AgentId, ApprovalId, OrgId, RunId, UserId};
 use crate::session::Owner;
-use crate::tool::PendingApproval;
+use crate::tool::{PendingApproval, Question};
 
 pub(super) async fn open<D: Dialect>(
     sql: &mut Sql<'_, D>,
@@ -15,10 +17,12 @@ pub(super) async fn open<D: Dialect>(
     at: Timestamp,
 ) -> Result<(), sqlx::Error> {
     let tool = pending.tool.to_string();
+    let answer_schema = pending.inquiry.as_ref().map(|inquiry| inquiry.answer_schema.to_string());
     sql.execute(
         "insert into approvals (id, run_id, call_id, org_id, user_id, agent_id, tool_name, arguments,
-             fingerprint, status, message, requested_by, created_at, expires_at, question, approvers, digest)
-         select $2, id, $3, org_id, user_id, agent_id, $4, $5, $6, 'PENDING', $7, user_id, $8, $9, $10, $11, $12
+             fingerprint, status, message, requested_by, created_at, expires_at, question, approvers, answer_schema,
+             digest)
+         select $2, id, $3, org_id, user_id, agent_id, $4, $5, $6, 'PENDING', $7, user_id, $8, $9, $10, $11, $12, $13
          from runs where id = $1",
         &[
             run.as_str().into(),
@@ -32,6 +36,7 @@ pub(super) async fn open<D: Dialect>(
             pending.expires_at.into(),
             pending.question.word().into(),
             pending.approvers.into(),
+            answer_schema.as_deref().into(),
             pending.digest.as_deref().into(),
         ],
     )
@@ -117,6 +122,9 @@ pub struct ApprovalRow {
     pub owner: Owner,
     pub agent: AgentId,
     pub tool: String,
+    pub question: Question,
+    /// Of [`Question::Input`].
+    pub answer_schema: Option<Value>,
     /// JSON text.
     pub arguments: String,
     pub status: String,
@@ -133,14 +141,14 @@ macro_rules! columns {
     ($rest:literal) => {
         concat!(
             "select id, run_id, org_id, user_id, agent_id, tool_name, arguments, status, resolved_by, comment, message,
-                 created_at, resolved_at, expires_at
+                 created_at, resolved_at, expires_at, question, answer_schema
              from approvals ",
             $rest
         )
     };
 }
 
-/// Those that ask for a yes or no, oldest first.
+/// Those that a no can answer, oldest first: not what became of a call at a crash.
 pub(super) async fn pending<D: Dialect>(
     sql: &mut Sql<'_, D>,
     filter: &ApprovalFilter,
@@ -148,11 +156,11 @@ pub(super) async fn pending<D: Dialect>(
 ) -> Result<Listed<ApprovalRow>, StoreError> {
     let values =
         [filter.org.as_ref().map(OrgId::as_str).into(), filter.user.as_ref().map(UserId::as_str).into()];
-    let count = "select count(*) from approvals where status = 'PENDING' and question = 'approval'
+    let count = "select count(*) from approvals where status = 'PENDING' and question <> 'outcome_unknown'
         and ($1 is null or org_id = $1) and ($2 is null or user_id = $2)";
     let total = sql.row(count, &values).await?.map_or(Ok(0), |row| row.count(0))?;
     let page = columns!(
-        "where status = 'PENDING' and question = 'approval'
+        "where status = 'PENDING' and question <> 'outcome_unknown'
              and ($1 is null or org_id = $1) and ($2 is null or user_id = $2)
          order by created_at, id limit $3 offset $4"
     );
@@ -183,5 +191,24 @@ fn approval<D: Dialect>(row: &Columns<D>) -> Result<ApprovalRow, StoreError> {
         created_at: row.time(11)?,
         resolved_at: row.opt_int(12)?.map(Timestamp::from_millis),
         expires_at: row.time(13)?,
+        question: question(row, 14)?,
+        answer_schema: answer_schema(row, 15)?,
     })
+}
+
+pub(super) fn question<D: Dialect>(row: &Columns<D>, column: usize) -> Result<Question, StoreError> {
+    let word = row.text(column)?;
+    Question::ALL
+        .into_iter()
+        .find(|question| question.word() == word)
+        .ok_or_else(|| StoreError::Damaged(format!("`{word}` is no question")))
+}
+
+pub(super) fn answer_schema<D: Dialect>(
+    row: &Columns<D>,
+    column: usize,
+) -> Result<Option<Value>, StoreError> {
+    let text = row.opt_text(column)?;
+    let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
+    parsed.map_err(|error| StoreError::Damaged(format!("an answer's schema: {error}")))
 }

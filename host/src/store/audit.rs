@@ -59,6 +59,8 @@ pub(super) fn of_event(recorded: &Recorded, run: &Run) -> Option<AuditEntry> {
         | RunEvent::Replied { .. }
         | RunEvent::ReplyBroken { .. }
         | RunEvent::CallStarted { .. }
+        | RunEvent::CallSuspended { .. }
+        | RunEvent::CallResumed { .. }
         | RunEvent::CallFinished { .. }
         | RunEvent::Paused { .. }
         | RunEvent::AnswerAccepted { .. }
@@ -69,11 +71,12 @@ pub(super) fn of_event(recorded: &Recorded, run: &Run) -> Option<AuditEntry> {
     }
 }
 
-/// Without the arguments and the output: they are in the journal.
+/// Without the arguments, the answer and the output: they are in the journal.
 fn decision(decided: &Decided, run: &Run) -> Json {
     let (word, comment, edited) = match &decided.decision {
         Decision::Approve { comment, edited } => ("APPROVE", comment.as_deref(), edited.is_some()),
         Decision::Reject { comment } => ("REJECT", comment.as_deref(), false),
+        Decision::Answer { comment, .. } => ("ANSWER", comment.as_deref(), false),
         Decision::Retry => ("RETRY", None, false),
         Decision::Result { .. } => ("RESULT", None, false),
         Decision::Fail { comment } => ("FAIL", comment.as_deref(), false),

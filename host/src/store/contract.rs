@@ -126,6 +126,7 @@ impl Home {
             tool,
             message: "Delete the note?".to_owned(),
             expires_at: self.now().plus(Duration::from_mins(1)),
+            inquiry: None,
         }
     }
 

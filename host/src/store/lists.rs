@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use super::StoreError;
+use super::approvals;
 use super::dialect::{Columns, Dialect, Sql, Value};
 use crate::clock::Timestamp;
 use crate::id::{AgentId, ApprovalId, OrgId, RunId, SessionId, UserId};
@@ -77,6 +78,8 @@ pub struct PendingSummary {
     pub question: Question,
     pub message: String,
     pub expires_at: Timestamp,
+    /// Of [`Question::Input`].
+    pub answer_schema: Option<serde_json::Value>,
 }
 
 const COLUMNS: &str =
@@ -189,7 +192,7 @@ fn summary<D: Dialect>(row: &Columns<D>) -> Result<RunSummary, StoreError> {
 async fn pending<D: Dialect>(sql: &mut Sql<'_, D>, run: &RunId) -> Result<Vec<PendingSummary>, StoreError> {
     let rows = sql
         .rows(
-            "select id, call_id, tool_name, arguments, question, message, expires_at
+            "select id, call_id, tool_name, arguments, question, message, expires_at, answer_schema
              from approvals where run_id = $1 and status = 'PENDING' order by created_at, id",
             &[run.as_str().into()],
         )
@@ -199,17 +202,11 @@ async fn pending<D: Dialect>(sql: &mut Sql<'_, D>, run: &RunId) -> Result<Vec<Pe
         Ok(PendingSummary {
             approval: ApprovalId::from(row.text(0)?),
             call: ToolCall { id: call.as_str().into(), name: row.text(2)?, arguments: row.text(3)? },
-            question: question(&row.text(4)?)?,
+            question: approvals::question(row, 4)?,
             message: row.text(5)?,
             expires_at: row.time(6)?,
+            answer_schema: approvals::answer_schema(row, 7)?,
         })
     };
     rows.iter().map(pending).collect()
-}
-
-fn question(word: &str) -> Result<Question, StoreError> {
-    [Question::Approval, Question::OutcomeUnknown]
-        .into_iter()
-        .find(|question| question.word() == word)
-        .ok_or_else(|| StoreError::Damaged(format!("`{word}` is no question")))
 }

@@ -190,6 +190,8 @@ impl ApprovalChange {
             | RunEvent::Claimed { .. }
             | RunEvent::Replied { .. }
             | RunEvent::CallStarted { .. }
+            | RunEvent::CallSuspended { .. }
+            | RunEvent::CallResumed { .. }
             | RunEvent::CallFinished { .. }
             | RunEvent::AnswerAccepted { .. }
             | RunEvent::AnswerRefused { .. }
@@ -203,6 +205,7 @@ impl Resolution {
     fn of(decided: &Decided, at: Timestamp) -> Self {
         let (status, comment, edited) = match &decided.decision {
             Decision::Approve { comment, edited } => ("APPROVED", comment.clone(), edited.as_ref()),
+            Decision::Answer { comment, .. } => ("APPROVED", comment.clone(), None),
             Decision::Retry | Decision::Result { .. } => ("APPROVED", None, None),
             Decision::Reject { comment } | Decision::Fail { comment } => ("REJECTED", comment.clone(), None),
             Decision::Expire => ("EXPIRED", None, None),

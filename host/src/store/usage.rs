@@ -40,6 +40,8 @@ impl UsageChange {
             RunEvent::Started
             | RunEvent::Claimed { .. }
             | RunEvent::CallStarted { .. }
+            | RunEvent::CallSuspended { .. }
+            | RunEvent::CallResumed { .. }
             | RunEvent::CallFinished { .. }
             | RunEvent::Paused { .. }
             | RunEvent::Decided(_)

@@ -64,6 +64,16 @@ pub struct PendingApproval {
     /// One sentence for the human.
     pub message: String,
     pub expires_at: Timestamp,
+    /// Of [`Question::Input`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inquiry: Option<Inquiry>,
+}
+
+/// What a suspended call asks. Its words are [`PendingApproval::message`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inquiry {
+    /// JSON Schema of the answer.
+    pub answer_schema: Value,
 }
 
 fn one() -> u32 {
@@ -83,14 +93,28 @@ pub enum Question {
     Approval,
     /// It was under way at a crash: what became of it?
     OutcomeUnknown,
+    /// It runs, and asks for an answer.
+    Input,
 }
 
 impl Question {
+    pub const ALL: [Self; 3] = [Self::Approval, Self::OutcomeUnknown, Self::Input];
+
+    /// The word of the API.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Approval => "TOOL_APPROVAL",
+            Self::OutcomeUnknown => "TOOL_OUTCOME_UNKNOWN",
+            Self::Input => "TOOL_INPUT",
+        }
+    }
+
     /// The word in rows.
     pub fn word(self) -> &'static str {
         match self {
             Self::Approval => "approval",
             Self::OutcomeUnknown => "outcome_unknown",
+            Self::Input => "input",
         }
     }
 }
@@ -105,6 +129,11 @@ pub enum Decision {
         edited: Option<EditedArguments>,
     },
     Reject {
+        comment: Option<String>,
+    },
+    /// What a suspended call asked for.
+    Answer {
+        answer: Value,
         comment: Option<String>,
     },
     /// Run the call of unknown outcome again.
@@ -134,6 +163,7 @@ impl Decision {
             (Self::Approve { edited: a, .. }, Self::Approve { edited: b, .. }) => {
                 a.as_ref().map(|e| &e.fingerprint) == b.as_ref().map(|e| &e.fingerprint)
             }
+            (Self::Answer { answer: a, .. }, Self::Answer { answer: b, .. }) => a == b,
             (Self::Result { output: a }, Self::Result { output: b }) => a == b,
             (Self::Retry, Self::Retry)
             | (Self::Reject { .. }, Self::Reject { .. })
@@ -142,6 +172,7 @@ impl Decision {
             (
                 Self::Approve { .. }
                 | Self::Reject { .. }
+                | Self::Answer { .. }
                 | Self::Retry
                 | Self::Result { .. }
                 | Self::Fail { .. }
@@ -154,7 +185,9 @@ impl Decision {
     /// Whether this can answer the question.
     pub fn answers(&self, question: Question) -> bool {
         match self {
-            Self::Approve { .. } | Self::Reject { .. } => question == Question::Approval,
+            Self::Approve { .. } => question == Question::Approval,
+            Self::Reject { .. } => question != Question::OutcomeUnknown,
+            Self::Answer { .. } => question == Question::Input,
             Self::Retry | Self::Result { .. } | Self::Fail { .. } => question == Question::OutcomeUnknown,
             Self::Expire => true,
         }

@@ -23,21 +23,24 @@
 //!
 //! The argument struct becomes the tool's JSON Schema, its doc comments the descriptions that the model
 //! reads. A component imports only the host interfaces its code uses: a plugin that never touches [`kv`]
-//! does not ask for it. Built for the machine itself, as unit tests are, [`kv`], [`log`] and [`control`]
+//! does not ask for it. A tool that needs a human's word in mid-call returns a [`Question`] and goes on in
+//! [`Tool::on_answer`]. Built for the machine itself, as unit tests are, [`kv`], [`log`] and [`control`]
 //! work in memory.
 
 pub mod control;
 pub mod kv;
 pub mod log;
 mod output;
+mod question;
 pub mod raw;
 mod schema;
 mod tool;
 
 pub use self::{
     output::{Failure, Output},
+    question::{Question, Reply},
     raw::types::CallContext as Context,
-    tool::{Tool, call, describe},
+    tool::{Tool, call, describe, resume},
 };
 
 /// Exports the listed tools as the component's own, and to the crate's tests as `tools()`.
@@ -66,7 +69,19 @@ macro_rules! export {
                 }
             }
 
+            impl $crate::raw::resumable::Guest for Component {
+                fn resume(
+                    context: $crate::Context,
+                    tool: ::std::string::String,
+                    state: ::std::vec::Vec<u8>,
+                    answer: ::std::string::String,
+                ) -> ::std::result::Result<$crate::raw::types::Outcome, $crate::raw::types::Failure> {
+                    $crate::resume(&tools(), &context, &tool, &state, &answer)
+                }
+            }
+
             $crate::export_raw!(Component);
+            $crate::export_raw_resumable!(Component);
         };
     };
 }

@@ -4,12 +4,14 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Context, Failure, Output,
+    Context, Failure, Output, Reply,
     raw::types,
     schema::{arguments_schema, result_schema},
 };
 
-type Run = Box<dyn Fn(&Context, &str) -> Result<Output, Failure>>;
+type Run = Box<dyn Fn(&Context, &str) -> Result<Reply, Failure>>;
+/// Context, state and answer.
+type GoOn = Box<dyn Fn(&Context, &[u8], &str) -> Result<Reply, Failure>>;
 
 /// One tool of a plugin.
 ///
@@ -23,15 +25,17 @@ pub struct Tool {
     output: Option<fn() -> String>,
     annotations: types::Annotations,
     run: Run,
+    on_answer: Option<GoOn>,
 }
 
 impl Tool {
     /// `name`: `[a-z0-9_-]`, without `__` and not starting or ending with `_`. `description` is written for
-    /// the model: what the tool does and when to use it.
-    pub fn new<Args, Function>(name: &str, description: &str, function: Function) -> Self
+    /// the model: what the tool does and when to use it. `function` returns an [`Output`], or asks a human.
+    pub fn new<Args, Returned, Function>(name: &str, description: &str, function: Function) -> Self
     where
         Args: DeserializeOwned + JsonSchema + 'static,
-        Function: Fn(&Context, Args) -> Result<Output, Failure> + 'static,
+        Returned: Into<Reply>,
+        Function: Fn(&Context, Args) -> Result<Returned, Failure> + 'static,
     {
         Self {
             name: name.to_owned(),
@@ -47,11 +51,35 @@ impl Tool {
                 requires_approval: false,
             },
             run: Box::new(move |context, arguments| match serde_json::from_str(arguments) {
-                Ok(arguments) => function(context, arguments),
+                Ok(arguments) => function(context, arguments).map(Into::into),
                 // The host has checked them against the schema, which cannot say everything.
-                Err(error) => Ok(Output::error(format!("The arguments do not fit: {error}."))),
+                Err(error) => Ok(Output::error(format!("The arguments do not fit: {error}.")).into()),
             }),
+            on_answer: None,
         }
+    }
+
+    /// Goes on when the [`Question`](crate::Question) that the tool asked is answered: with the state that it
+    /// gave, and the answer. It is the same call, with the same idempotency key, in a fresh instance; after a
+    /// crash it may run again as the tool itself may. It may ask again.
+    #[must_use]
+    pub fn on_answer<State, Answer, Returned, Function>(mut self, function: Function) -> Self
+    where
+        State: DeserializeOwned,
+        Answer: DeserializeOwned,
+        Returned: Into<Reply>,
+        Function: Fn(&Context, State, Answer) -> Result<Returned, Failure> + 'static,
+    {
+        self.on_answer = Some(Box::new(move |context, state, answer| {
+            let unreadable = |what: &str, error: serde_json::Error| {
+                Failure::new("unreadable", format!("The {what} cannot be read: {error}."))
+            };
+            let state = serde_json::from_slice(state).map_err(|error| unreadable("state", error))?;
+            // The host has checked it against the schema, which cannot say everything.
+            let answer = serde_json::from_str(answer).map_err(|error| unreadable("answer", error))?;
+            function(context, state, answer).map(Into::into)
+        }));
+        self
     }
 
     /// A name for people.
@@ -125,13 +153,28 @@ pub fn call(
     name: &str,
     arguments: &str,
 ) -> Result<types::Outcome, types::Failure> {
-    let Some(tool) = tools.iter().find(|tool| tool.name == name) else {
-        return Err(Failure::new("unknown-tool", format!("This plugin has no tool `{name}`.")).into());
-    };
-    match (tool.run)(context, arguments) {
-        Ok(output) => Ok(types::Outcome::Done(output.into())),
-        Err(failure) => Err(failure.into()),
-    }
+    let reply = find(tools, name).and_then(|tool| (tool.run)(context, arguments));
+    reply.map(Into::into).map_err(Into::into)
+}
+
+/// Goes on with one of the tools that asked. [`export!`](crate::export) calls this; a test can too.
+pub fn resume(
+    tools: &[Tool],
+    context: &Context,
+    name: &str,
+    state: &[u8],
+    answer: &str,
+) -> Result<types::Outcome, types::Failure> {
+    let reply = find(tools, name).and_then(|tool| match &tool.on_answer {
+        Some(go_on) => go_on(context, state, answer),
+        None => Err(Failure::new("no-question", format!("The tool `{name}` has no `on_answer`."))),
+    });
+    reply.map(Into::into).map_err(Into::into)
+}
+
+fn find<'a>(tools: &'a [Tool], name: &str) -> Result<&'a Tool, Failure> {
+    let unknown = || Failure::new("unknown-tool", format!("This plugin has no tool `{name}`."));
+    tools.iter().find(|tool| tool.name == name).ok_or_else(unknown)
 }
 
 #[cfg(test)]
@@ -139,6 +182,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::Question;
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "camelCase")]
@@ -188,5 +232,35 @@ mod tests {
         assert!(said(run("greet", "{}")).1.contains("missing field `fullName`"));
         assert_eq!(run("greet", r#"{"fullName":"Ada","times":0}"#).unwrap_err().code, "no-times");
         assert_eq!(run("other", "{}").unwrap_err().code, "unknown-tool");
+    }
+
+    #[test]
+    fn a_tool_that_asks_goes_on_with_its_state_and_the_answer() {
+        fn ask(_: &Context, args: Greet) -> Result<Question, Failure> {
+            Question::new::<bool>("Loudly?", &args.full_name)
+        }
+        fn answered(_: &Context, name: String, loudly: bool) -> Result<Output, Failure> {
+            Output::json(&if loudly { name.to_uppercase() } else { name })
+        }
+        let tools =
+            [Tool::new("ask", "Asks.", ask).on_answer(answered), Tool::new("greet", "Greets.", greet)];
+        let context = Context::example();
+        let asked = match call(&tools, &context, "ask", r#"{"fullName":"Ada"}"#) {
+            Ok(types::Outcome::Suspend(asked)) => asked,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            (asked.prompt.as_str(), asked.answer_schema.as_str()),
+            ("Loudly?", r#"{"type":"boolean"}"#)
+        );
+        let resume = |name, answer| resume(&tools, &context, name, &asked.state, answer);
+        match resume("ask", "true") {
+            Ok(types::Outcome::Done(output)) => {
+                assert_eq!(output.parts, [types::Part::Data("\"ADA\"".to_owned())]);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(resume("ask", "1").unwrap_err().code, "unreadable");
+        assert_eq!(resume("greet", "true").unwrap_err().code, "no-question");
     }
 }

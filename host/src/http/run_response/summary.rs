@@ -2,10 +2,9 @@
 
 use serde_json::json;
 
-use super::{
-    CANCELLED, Metadata, Metrics, QUEUED, RequiredAction, RunDetails, RunResponse, TokenUsage, kind,
-};
+use super::{CANCELLED, Metadata, Metrics, QUEUED, RequiredAction, RunDetails, RunResponse, TokenUsage};
 use crate::store::{PendingSummary, RunSummary};
+use crate::tool::Question;
 
 impl From<&RunSummary> for RunDetails {
     fn from(run: &RunSummary) -> Self {
@@ -56,13 +55,15 @@ impl From<&RunSummary> for RunResponse {
 
 fn action(run: &RunSummary, pending: &PendingSummary) -> RequiredAction {
     RequiredAction {
-        kind: kind(pending.question),
+        kind: pending.question.action(),
         approval_id: pending.approval.to_string(),
         tool_call_id: pending.call.id.to_string(),
         tool: pending.call.name.clone(),
         tool_name: pending.call.name.clone(),
         args: pending.call.arguments.clone(),
         message: pending.message.clone(),
+        prompt: (pending.question == Question::Input).then(|| pending.message.clone()),
+        answer_schema: pending.answer_schema.clone(),
         expires_at: pending.expires_at.to_string(),
         run_id: run.id.to_string(),
         session_id: run.session.to_string(),

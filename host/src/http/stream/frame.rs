@@ -130,20 +130,25 @@ impl Before {
     fn of(run: &Run) -> Self {
         let Some(turn) = run.turns().last() else { return Self::default() };
         let open = turn.calls.iter().filter_map(|record| {
-            let started = match &record.state {
-                CallState::Requested | CallState::Approved { .. } | CallState::Pending { in_doubt: None } => {
-                    false
-                }
-                CallState::Pending { in_doubt: Some(_) }
-                | CallState::Started { .. }
-                | CallState::InDoubt(_)
-                | CallState::Again(_) => true,
-                CallState::Finished { .. } => return None,
-            };
+            let started = has_started(&record.state)?;
             Some((record.call.id.clone(), started))
         });
         let is_checked = run.spec().agent.options.response_schema.is_none() || run.structured().is_some();
         Self { open: open.collect(), answered: turn.calls.is_empty() && is_checked }
+    }
+}
+
+/// None: it has ended.
+fn has_started(state: &CallState) -> Option<bool> {
+    match state {
+        CallState::Requested | CallState::Approved { .. } => Some(false),
+        CallState::Pending { before } => has_started(before),
+        CallState::Started(_)
+        | CallState::Suspended(..)
+        | CallState::Answered(..)
+        | CallState::InDoubt(_)
+        | CallState::Again(_) => Some(true),
+        CallState::Finished { .. } => None,
     }
 }
 
@@ -154,7 +159,11 @@ fn frames(run: &Run, before: &Before, Recorded { seq, at, event }: &Recorded) ->
         RunEvent::Created(new) => {
             said.push((Word::Start, json!({"runId": new.id, "sessionId": new.session}).to_string()));
         }
-        RunEvent::Started | RunEvent::Claimed { .. } => {}
+        // A call that asks a human has one start and one end, whatever was asked between.
+        RunEvent::Started
+        | RunEvent::Claimed { .. }
+        | RunEvent::CallSuspended { .. }
+        | RunEvent::CallResumed { .. } => {}
         RunEvent::Replied { reply } => {
             let mut frames = deltas(reply, *seq, *at);
             // An answer that has to fit a schema is not done before it was checked.

@@ -15,6 +15,8 @@ pub(crate) struct Guest {
     /// Empty interfaces, imported and never used.
     imports: Vec<String>,
     logs: bool,
+    /// Exports `resumable` without its function, in this version.
+    resumable: Option<&'static str>,
 }
 
 impl Guest {
@@ -28,6 +30,7 @@ impl Guest {
             tools: vec![("act".to_owned(), schema.to_owned())],
             imports: Vec::new(),
             logs: false,
+            resumable: None,
         }
     }
 
@@ -57,6 +60,11 @@ impl Guest {
         self
     }
 
+    pub(super) fn resumable(mut self, version: &'static str) -> Self {
+        self.resumable = Some(version);
+        self
+    }
+
     /// Makes `(call $log level pointer length)` work.
     pub(super) fn logging(mut self) -> Self {
         self.logs = true;
@@ -73,7 +81,11 @@ impl Guest {
         let clock = self.describe.contains("$telling-time");
         let unused: Vec<String> =
             self.imports.iter().map(|name| format!("(import \"{name}\" (instance))")).collect();
-        WAT.replace("{unused}", &unused.join("\n"))
+        let resumable = self.resumable.map(|version| {
+            format!("(instance $none) (export \"holdfast:plugin/resumable@{version}\" (instance $none))")
+        });
+        WAT.replace("{resumable}", &resumable.unwrap_or_default())
+            .replace("{unused}", &unused.join("\n"))
             .replace("{log-import}", &optional(self.logs, LOG_IMPORT))
             .replace("{log-name}", "holdfast:plugin/log@0.1.0")
             .replace("{random-import}", &optional(random, RANDOM_IMPORT))
@@ -267,5 +279,6 @@ const WAT: &str = r#"
         (realloc (core func $m "realloc"))))
     (export "call" (func $call)))
   (instance $tools (instantiate $inner {with-log} {with-random} {with-clock}))
+  {resumable}
   (export "holdfast:plugin/tools@0.1.0" (instance $tools)))
 "#;

@@ -3,7 +3,7 @@
 use std::{hint::black_box, io::Write, time::Duration};
 
 use holdfast_plugin::raw::{
-    Guest, control, kv, log,
+    Guest, control, kv, log, resumable,
     types::{Annotations, CallContext, Failure, Outcome, Output, Part, Suspension, Tool},
 };
 use serde_json::Value;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use wasip2::random::random::get_random_bytes;
 
 /// Name, integer arguments, what it does.
-const TOOLS: [(&str, &[&str], &str); 18] = [
+const TOOLS: [(&str, &[&str], &str); 19] = [
     ("loop", &[], "Never ends."),
     ("memory", &[], "Allocates without end."),
     ("stack", &[], "Calls itself without end."),
@@ -28,7 +28,12 @@ const TOOLS: [(&str, &[&str], &str); 18] = [
     ("random", &["bytes"], "Asks for that many random bytes at once."),
     ("sleep", &["ms"], "Waits inside a host call."),
     ("kv_fill", &["entries", "bytes"], "Stores that many entries of that size and says how far it came."),
-    ("suspend", &[], "Asks a human, which no version of the host does yet."),
+    (
+        "suspend",
+        &["prompt", "state"],
+        "Asks a human with that long a prompt and a state, or with that schema.",
+    ),
+    ("suspend_then", &[], "Asks a human, and does that with the answer."),
     ("progress_flood", &["count"], "Reports progress that often."),
 ];
 
@@ -88,21 +93,53 @@ impl Guest for Component {
             }
             "kv_fill" => Ok(text(fill(number("entries"), length(number("bytes"))))),
             "suspend" => Ok(Outcome::Suspend(Suspension {
-                prompt: "Shall I?".to_owned(),
-                answer_schema: r#"{"type":"boolean"}"#.to_owned(),
-                state: b"state".to_vec(),
+                prompt: "?".repeat(length(number("prompt"))),
+                answer_schema: arguments["text"].as_str().unwrap_or(BOOLEAN).to_owned(),
+                state: vec![b's'; length(number("state"))],
             })),
+            "suspend_then" => Ok(ask(arguments["text"].as_str().unwrap_or_default())),
             _ => Err(failure("unknown-tool")),
         }
     }
 }
 
+impl resumable::Guest for Component {
+    fn resume(_: CallContext, _: String, state: Vec<u8>, answer: String) -> Result<Outcome, Failure> {
+        match state.as_slice() {
+            b"loop" => loop {
+                black_box(());
+            },
+            b"trap" => trap(),
+            b"ask" => Ok(ask("ask")),
+            b"fail" => Err(failure("on-purpose")),
+            state => Ok(text(format!("{} bytes, {answer}", state.len()))),
+        }
+    }
+}
+
 holdfast_plugin::export_raw!(Component);
+holdfast_plugin::export_raw_resumable!(Component);
+
+const BOOLEAN: &str = r#"{"type":"boolean"}"#;
+
+/// The prompt is what a terminal and a careless page should not be shown.
+fn ask(state: &str) -> Outcome {
+    Outcome::Suspend(Suspension {
+        prompt: "Shall I\x1b[2J\u{202e}?\r\nReally?".to_owned(),
+        answer_schema: BOOLEAN.to_owned(),
+        state: state.as_bytes().to_vec(),
+    })
+}
 
 fn tool(name: &str, arguments: &[&str], description: &str) -> Tool {
     let integers = arguments.iter().map(|name| format!(r#""{name}":{{"type":"integer","minimum":0}}"#));
     let properties = match name {
         "fail" => r#""code":{"type":"string"}"#.to_owned(),
+        "suspend" | "suspend_then" => {
+            format!("\"text\":{{\"type\":\"string\"}},{}", integers.collect::<Vec<_>>().join(","))
+                .trim_end_matches(',')
+                .to_owned()
+        }
         _ => integers.collect::<Vec<_>>().join(","),
     };
     let required = arguments.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",");

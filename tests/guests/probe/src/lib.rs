@@ -5,7 +5,7 @@ mod machine;
 use std::{thread, time::Duration};
 
 use holdfast_plugin::{
-    Context, Failure, Output, Tool,
+    Context, Failure, Output, Question, Tool,
     kv::{self, Scope},
     log,
 };
@@ -30,6 +30,22 @@ struct Slow {
     ms: u64,
     /// `<key>.started` and `<key>.finished` are counted.
     key: String,
+}
+
+/// Both the arguments and the state of the tools that ask.
+#[derive(Deserialize, Serialize, JsonSchema)]
+struct Ask {
+    /// `<key>.asked`, `<key>.resumed` and `<key>.finished` are counted.
+    key: String,
+    /// How long it sleeps after its answer, at its first attempt.
+    #[serde(default)]
+    ms: u64,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct HowMany {
+    #[schemars(range(min = 1, max = 99))]
+    count: u8,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -116,6 +132,20 @@ fn slow_idempotent(context: &Context, args: Slow) -> Result<Output, Failure> {
     Ok(Output::text(format!("attempt {}, {same} key", context.attempt)))
 }
 
+fn ask(_: &Context, args: Ask) -> Result<Question, Failure> {
+    increment(&format!("{}.asked", args.key))?;
+    Question::new::<HowMany>(format!("How many {}?", args.key), &args)
+}
+
+fn answered(context: &Context, state: Ask, HowMany { count }: HowMany) -> Result<Output, Failure> {
+    increment(&format!("{}.resumed", state.key))?;
+    if context.attempt == 1 {
+        thread::sleep(Duration::from_millis(state.ms));
+    }
+    increment(&format!("{}.finished", state.key))?;
+    Ok(Output::text(format!("{count} {}, attempt {}", state.key, context.attempt)))
+}
+
 fn remember(_: &Context, args: Remember) -> Result<Output, Failure> {
     kv::put(args.scope.into(), &args.key, &args.value, kv::Expect::Any)?;
     Ok(Output::text("remembered"))
@@ -152,6 +182,9 @@ holdfast_plugin::export! {
     Tool::new("echo", "Says the text.", echo).read_only(),
     Tool::new("slow", "Counts, sleeps, and counts again.", slow).returns::<Count>(),
     Tool::new("slow_idempotent", "Sleeps once, and is safe to repeat.", slow_idempotent).idempotent(),
+    Tool::new("ask", "Asks how many.", ask).on_answer(answered),
+    Tool::new("ask_idempotent", "Asks how many, and is safe to repeat.", ask).on_answer(answered).idempotent(),
+    Tool::new("ask_gated", "Asks how many, after it was approved.", ask).on_answer(answered).requires_approval(),
     Tool::new("remember", "Keeps a value in a scope.", remember),
     Tool::new("recall", "Says the value that a scope has for a key.", recall).read_only(),
     Tool::new("slow_read", "As slow_idempotent, and says that it only reads.", slow_idempotent).read_only(),
