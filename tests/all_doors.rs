@@ -5,8 +5,7 @@ use holdfast::key::Role;
 use serde_json::{Value, json};
 
 use crate::support::host::ONE_AGENT;
-use crate::support::people::Person;
-use crate::support::{Answer, Script, TestHost, call, say};
+use crate::support::{Answer, Caller, Script, TestHost, call, say};
 
 const CALLERS: usize = 64;
 
@@ -112,8 +111,8 @@ async fn two_people_vote_through_every_door() {
     let config = ONE_AGENT.replace("tools = [\"*\"]", &format!("tools = [\"*\"]\n{rule}"));
     let script = Script::new([call("probe__effect", json!({"key": "k"})), say("done")]);
     let host = TestHost::start(&["probe"], &config, script).await;
-    let ann = Person::new(&host, "default", "ann", Role::Approver).await;
-    let bob = Person::new(&host, "default", "bob", Role::Approver).await;
+    let ann = Caller::new(&host, Role::Approver, "default", "ann").await;
+    let bob = Caller::new(&host, Role::Approver, "default", "bob").await;
     for round in 1..=4 {
         let paused = host.run("go").await;
         let vote = async |index: usize| {

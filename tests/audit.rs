@@ -39,19 +39,19 @@ async fn every_change_leaves_a_row_with_the_key() {
     ada.post("/api/admin/agents/helper/restore", &json!({})).await;
     ada.post("/api/admin/agents/helper/restore", &json!({})).await;
     Caller::new(&host, Role::User, "acme", "eve").await;
-    caller::revoke(&host, "key-of-eve").await;
+    caller::revoke(&host, "eve@acme#2").await;
 
     let approval = approved["metadata"]["requiredAction"]["approvalId"].as_str().unwrap();
     let expected = [
-        "key.revoked key key-of-eve command-line -".to_owned(),
-        "key.created key key-of-eve command-line -".to_owned(),
-        "agent.restored agent helper ada key-of-ada".to_owned(),
-        "agent.deleted agent helper ada key-of-ada".to_owned(),
-        format!("run.cancelled run {} ada key-of-ada", cancelled["runId"].as_str().unwrap()),
-        format!("approval.decided approval {approval} ada key-of-ada"),
-        "agent.updated agent helper ada key-of-ada".to_owned(),
-        "agent.created agent helper ada key-of-ada".to_owned(),
-        "key.created key key-of-ada command-line -".to_owned(),
+        "key.revoked key eve@acme#2 command-line -".to_owned(),
+        "key.created key eve@acme#2 command-line -".to_owned(),
+        "agent.restored agent helper ada ada@acme#1".to_owned(),
+        "agent.deleted agent helper ada ada@acme#1".to_owned(),
+        format!("run.cancelled run {} ada ada@acme#1", cancelled["runId"].as_str().unwrap()),
+        format!("approval.decided approval {approval} ada ada@acme#1"),
+        "agent.updated agent helper ada ada@acme#1".to_owned(),
+        "agent.created agent helper ada ada@acme#1".to_owned(),
+        "key.created key ada@acme#1 command-line -".to_owned(),
     ];
     assert_eq!(log(&ada, "").await, expected);
     assert_eq!(log(&ada, "?action=agent.updated").await, expected[6..7]);
@@ -65,7 +65,7 @@ async fn every_change_leaves_a_row_with_the_key() {
       "createdAt": "2026-01-01T00:00:00.000Z",
       "orgId": "acme",
       "userId": "ada",
-      "keyId": "key-of-ada",
+      "keyId": "ada@acme#1",
       "action": "approval.decided",
       "objectType": "approval",
       "objectId": "019b76da-a800-7000-8000-000000000003",
@@ -113,8 +113,8 @@ async fn the_log_is_for_admins_and_each_sees_their_own_organisation() {
     let host = TestHost::with_probe(Script::new([say("hi")])).await;
     let ada = Caller::new(&host, Role::Admin, "acme", "ada").await;
     let bob = Caller::new(&host, Role::Admin, "other", "bob").await;
-    assert_eq!(log(&bob, "").await, ["key.created key key-of-bob command-line -"]);
-    assert_eq!(log(&ada, "?objectId=key-of-bob").await, [""; 0]);
+    assert_eq!(log(&bob, "").await, ["key.created key bob@other#2 command-line -"]);
+    assert_eq!(log(&ada, "?objectId=bob@other#2").await, [""; 0]);
     assert_eq!(
         host.get("/api/admin/audit-logs").await.body["totalElements"],
         2,

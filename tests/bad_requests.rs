@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use expect_test::expect;
+use holdfast::key::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::host::ONE_AGENT;
-use crate::support::{Script, TestHost, call, say};
+use crate::support::{Caller, Script, TestHost, call, say};
 
 /// A second agent, on the built-in model, which reads no media.
 const DEMO_AGENT: &str = "\n[[agents]]\nid = \"demo\"\nmodel = \"demo\"\n";
@@ -306,10 +307,16 @@ async fn bad_everything_else() {
 }
 
 /// Over every route of the document, so that one that is added later is looked at as well: without a token,
-/// with a path that is no text, with a body that is no JSON, with another method.
+/// too often, without the role, with a path that is no text, with a body that is no JSON or too large, with
+/// another method. That the document says so is looked up for every answer (`support/document.rs`).
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_refuses_in_the_same_form() {
-    let host = TestHost::start(&[], ONE_AGENT, Script::new([say("fine")])).await;
+    let config = format!("[http]\nmax_body_bytes = 1000\n{ONE_AGENT}");
+    let host = TestHost::start(&[], &config, Script::new([say("fine")])).await;
+    let user = Caller::new(&host, Role::User, "acme", "joe").await;
+    let config = format!("rate_limit = {{ requests_per_minute = 1, burst = 1 }}\n{ONE_AGENT}");
+    let limited = TestHost::start(&[], &config, Script::new([say("fine")])).await;
+    assert_eq!(limited.get("/api/agents").await.status, 200);
     let document = host.get("/openapi.json").await.body;
     let mut seen = 0;
     for (template, methods) in document["paths"].as_object().expect("paths") {
@@ -325,6 +332,14 @@ async fn every_route_refuses_in_the_same_form() {
                 let url = format!("{}{}", host.url, filled("x"));
                 let said = answer(&host, reqwest::Client::new().request(verb.clone(), url)).await;
                 assert!(said.starts_with("401 unauthorized"), "{what}: {said}");
+                let said = answer(&limited, limited.request(verb.clone(), &filled("x"))).await;
+                assert!(said.starts_with("429 rate-limit-exceeded"), "{what}: {said}");
+            }
+            if operation["tags"][0] == "admin" {
+                let body =
+                    (!operation["requestBody"].is_null()).then(|| json!({"agentId": "x", "model": "demo"}));
+                let answer = user.send(verb.clone(), &filled("x"), body.as_ref()).await;
+                assert_eq!(answer.status, 403, "{what}: {answer:?}");
             }
             if template.contains('{') {
                 let said = answer(&host, host.request(verb.clone(), &filled("%ff"))).await;
@@ -332,13 +347,17 @@ async fn every_route_refuses_in_the_same_form() {
             }
             if !operation["requestBody"].is_null() {
                 let path = filled("x");
-                let bodies = [("application/json", "{"), ("application/json", "[]"), ("text/plain", "{}")];
-                for (kind, body) in bodies {
-                    let request = host.request(verb.clone(), &path).header("content-type", kind).body(body);
-                    let said = answer(&host, request).await;
-                    // Of an object that is not there nobody reads the body.
-                    let fine = ["400 ", "404 ", "415 "].iter().any(|start| said.starts_with(start));
-                    assert!(fine, "{what} {kind} {body}: {said}");
+                let large = "x".repeat(1001);
+                let bodies = [
+                    ("application/json", "{", "400 "),
+                    ("application/json", "[]", "400 "),
+                    ("application/json", &large, "413 "),
+                    ("text/plain", "{}", "415 "),
+                ];
+                for (kind, body, start) in bodies {
+                    let request = host.request(verb.clone(), &path).header("content-type", kind);
+                    let said = answer(&host, request.body(body.to_owned())).await;
+                    assert!(said.starts_with(start), "{what} {kind} {body}: {said}");
                 }
             }
             seen += 1;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use reqwest::Method;
 use serde_json::json;
 
+use crate::support::host::ONE_AGENT;
 use crate::support::process::text;
 use crate::support::{Script, Speaker, TestHost, asked, call, calls, replied, say};
 
@@ -36,6 +38,23 @@ async fn what_has_ended_stays_as_it_ended() {
     assert_eq!(host.read(&completed).await["status"], "COMPLETED");
     let unknown = json!({"runId": "no-such-run"});
     assert_eq!(host.cancel(&unknown).await.status, 204);
+}
+
+/// The path names a run of an agent: another agent's run is not there, and is not cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_cancelled_under_its_own_agent() {
+    let config = format!("{ONE_AGENT}\n[[agents]]\nid = \"other\"\nmodel = \"script::v1\"\n");
+    let model = Script::new([call("probe__effect", json!({"key": "k"})), say("done")]);
+    let host = TestHost::start(&["probe"], &config, model).await;
+    let paused = host.run("go").await;
+    let id = paused["runId"].as_str().expect("an id");
+    let foreign = host.request(Method::DELETE, &format!("/api/agents/other/runs/{id}"));
+    assert_eq!(host.send(foreign).await.status, 404);
+    assert_eq!(host.read(&paused).await["status"], "PAUSED");
+    let unknown = host.request(Method::DELETE, "/api/agents/other/runs/no-such-run");
+    assert_eq!(host.send(unknown).await.status, 204);
+    assert_eq!(host.post(&format!("/api/v1/runs/{id}/cancel"), &json!({})).await.status, 204);
+    assert_eq!(host.read(&paused).await["status"], "CANCELLED");
 }
 
 /// A model that asks for the gated effect on the key that the message names.

@@ -8,8 +8,7 @@ use holdfast::key::Role;
 use serde_json::{Value, json};
 
 use crate::support::host::ONE_AGENT;
-use crate::support::people::Person;
-use crate::support::{Script, TestHost, call, say};
+use crate::support::{Caller, Script, TestHost, call, say};
 
 /// Limits that end nothing by themselves.
 const PATIENT: &str = "\n[plugins.hostile.limits]\ncpu_ms = 600000\nwall_ms = 600000\n";
@@ -95,7 +94,7 @@ async fn a_run_in_the_queue() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_reason_is_kept() {
     let host = TestHost::with_probe(Script::new([call("probe__effect", json!({"key": "k"}))])).await;
-    let ann = Person::new(&host, "default", "ann", Role::User).await;
+    let ann = Caller::new(&host, Role::User, "default", "ann").await;
     let paused = ann.post("/api/agents/agent/runs", &json!({"message": "go"})).await.body;
     let path = format!("/api/agents/agent/runs/{}", paused["runId"].as_str().expect("an id"));
     assert_eq!(ann.delete(&path).await.status, 204);

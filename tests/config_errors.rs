@@ -43,7 +43,7 @@ async fn refused(text: &str) -> String {
 async fn each_mistake_is_named_with_its_place_and_what_is_allowed() {
     // After two lines.
     let agent = |line: &str| format!("\n\n[[agents]]\nid = \"a\"\nmodel = \"demo\"\n{line}\n");
-    let table: [(String, &[&str]); 24] = [
+    let table: [(String, &[&str]); 28] = [
         ("\nlisten_on = 1\n".to_owned(), &["line 2, column 1", "unknown field `listen_on`", "`listen`"]),
         ("listen = \"localhost\"\n".to_owned(), &["line 1", "socket address"]),
         ("listen = 8080\n".to_owned(), &["line 1", "invalid type", "8080"]),
@@ -56,6 +56,13 @@ async fn each_mistake_is_named_with_its_place_and_what_is_allowed() {
         ("[plugins.a.grants]\nfiles = true\n".to_owned(), &["line 2", "unknown field `files`", "`kv`"]),
         ("[plugins.a.limits]\nmemory = 1\n".to_owned(), &["line 2", "`memory`", "`memory_bytes`"]),
         ("[plugins.a.limits]\ncpu_ms = \"1 s\"\n".to_owned(), &["line 2", "invalid type", "u64"]),
+        (
+            "[plugins.a.secrets]\nk = { env = \"NO_SUCH_KEY\" }\n".to_owned(),
+            &["[plugins.a] the secret `k`: the environment variable NO_SUCH_KEY is not set"],
+        ),
+        ("[plugins.a.secrets]\nk = \"value\"\n".to_owned(), &["line 2", "a secret is { env = \"NAME\" }"]),
+        ("[egress]\nca_file = \"none.pem\"\n".to_owned(), &["[egress] ca_file", "none.pem"]),
+        ("[plugins.a.config]\nk = []\n".to_owned(), &["line 2", "a setting must be a text"]),
         ("[plugins.A]\n".to_owned(), &["[plugins.A]", "is not a legal name"]),
         ("[background]\nworkers = 0\n".to_owned(), &["workers must be from 1 to 10000, not 0"]),
         ("[[agents]]\nid = \"a\"\n".to_owned(), &["line 1", "missing field `model`"]),

@@ -9,7 +9,7 @@ async fn host() -> TestHost {
     let ours: Vec<&str> =
         holdfast::config::SAMPLE.lines().filter(|line| !line.starts_with("plugin_dir")).collect();
     TestHost::start(
-        &["booking", "calculator", "clock", "notes"],
+        &["booking", "calculator", "clock", "http", "notes"],
         &ours.join("\n"),
         Script::new([say("unused")]),
     )

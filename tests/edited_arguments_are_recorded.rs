@@ -29,6 +29,29 @@ async fn the_edit_is_executed_and_both_versions_are_kept() {
     assert!(replied[0].contains("model"), "the journal keeps what the model wrote: {replied:?}");
 }
 
+/// Who writes the call's own arguments into the approval approves the call, and says the same as who does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_changes_nothing_is_an_approval() {
+    let host =
+        TestHost::with_probe(Script::new([call("probe__effect", json!({"key": "k"})), say("done")])).await;
+    for round in 1..=2 {
+        let paused = host.run("go").await;
+        let id = &paused["metadata"]["requiredAction"]["approvalId"];
+        let plain = json!({"action": "APPROVE", "approvalId": id});
+        let same = json!({"action": "APPROVE", "approvalId": id, "arguments": {"key": "k"}});
+        let ways = if round == 1 { [&same, &plain, &same] } else { [&plain, &same, &plain] };
+        for way in ways {
+            let answer = host.resume(&paused, way.clone()).await;
+            assert_eq!((answer.status, &answer.body["status"]), (200, &json!("COMPLETED")), "{answer:?}");
+        }
+        let other = json!({"action": "APPROVE", "approvalId": id, "arguments": {"key": "other"}});
+        assert_eq!(host.resume(&paused, other).await.status, 409);
+        assert_eq!(host.effects("k").await, round);
+    }
+    let edits = "select edited_arguments from approvals";
+    assert_eq!(host.texts(edits).await, ["", ""], "nothing was edited");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_edit_is_refused_and_nothing_is_lost() {
     let model = Script::new([call("probe__effect", json!({"key": "k"})), say("done")]);

@@ -1,12 +1,15 @@
 //! An `Idempotency-Key` makes a repeated request the same request.
 
+use std::sync::Arc;
+
 use holdfast::key::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
-use crate::support::host::ONE_AGENT;
-use crate::support::people::Person;
-use crate::support::{Answer, Script, TestHost, call, say};
+use crate::support::host::{ONE_AGENT, answer, until};
+use crate::support::sse::{Stream, events};
+use crate::support::{Answer, Caller, Script, TestHost, call, say};
 
 const RUNS: &str = "/api/agents/agent/runs";
 
@@ -55,6 +58,58 @@ async fn a_repeated_decision_does_not_decide_the_next_pause() {
     assert_eq!(other.status, 422);
 }
 
+/// The same of a streamed decision: its repeat is told what the original was told, and nothing of what came later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_streamed_decision_tells_the_same_again() {
+    let model = Script::new([
+        call("probe__effect", json!({"key": "one"})),
+        call("probe__effect", json!({"key": "two"})),
+        say("done"),
+    ]);
+    let host = TestHost::with_probe(model).await;
+    let paused = host.run("go").await;
+    let path = format!("{RUNS}/{}/continue/stream", paused["runId"].as_str().expect("an id"));
+    let decide = async |key: &str| {
+        let request = host.request(Method::POST, &path).header("idempotency-key", key);
+        Stream::open(request.json(&json!({"action": "APPROVE"}))).await.rest().await
+    };
+    let first = decide("one").await;
+    assert_eq!(events(&first), ["TOOL_START", "TOOL_END", "PAUSED"]);
+    assert_eq!(decide("one").await, first);
+    assert_eq!((host.effects("one").await, host.effects("two").await), (1, 0));
+    let second = decide("two").await;
+    assert_eq!(events(&second).last().expect("frames"), &"STOP");
+    assert_eq!((decide("one").await, decide("two").await), (first, second), "after the run's end, too");
+    assert_eq!((host.effects("one").await, host.effects("two").await), (1, 1));
+}
+
+/// Who says again what was just decided only waits for that work, and its key is its own all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_of_who_only_waited_does_not_decide_the_next_pause() {
+    let gate = Arc::new(Semaphore::new(1));
+    let one = call("probe__effect", json!({"key": "one"}));
+    let model = Script::gated([one, call("probe__effect", json!({"key": "two"})), say("done")], &gate);
+    let host = TestHost::with_probe(model.clone()).await;
+    let paused = host.run("go").await;
+    let path = format!("{RUNS}/{}/continue", paused["runId"].as_str().expect("an id"));
+    let approve = json!({"action": "APPROVE"});
+    let deciding = host.begin(&path, &approve);
+    until("the model's turn", async || model.requests().len() == 2).await;
+
+    let request = host.request(Method::POST, &path).header("idempotency-key", "late").json(&approve);
+    let waiting = tokio::spawn(answer(request));
+    until("the claim", async || host.texts("select key from idempotency_keys").await == ["late"]).await;
+    gate.add_permits(2);
+
+    let decided = deciding.await.expect("an answer");
+    let waited = waiting.await.expect("it ends").expect("an answer");
+    let repeated = keyed(&host, "late", &path, &approve).await;
+    for answer in [&decided, &waited, &repeated] {
+        assert_eq!((answer.status, &answer.body["status"]), (200, &json!("PAUSED")), "{answer:?}");
+    }
+    assert_eq!((host.effects("one").await, host.effects("two").await), (1, 0));
+}
+
 /// A client that lost its connection sends its decision again at once, and again: it is one decision, and
 /// each is told what came of it, though the run is over before the last of them is looked at.
 #[tokio::test(flavor = "multi_thread")]
@@ -93,10 +148,9 @@ async fn a_key_is_one_users_word_for_one_call() {
 
     let mut runs = vec![mine["runId"].clone()];
     for (org, user) in [("default", "ada"), ("default", "bob"), ("acme", "ada")] {
-        let person = Person::new(&host, org, user, Role::User).await;
+        let person = Caller::new(&host, Role::User, org, user).await;
         let [first, second] = [0, 1].map(|_| {
-            let request =
-                reqwest::Client::new().post(format!("{}{RUNS}", host.url)).bearer_auth(person.token());
+            let request = person.request(reqwest::Method::POST, RUNS);
             host.send(request.header("idempotency-key", "a").json(&body))
         });
         let (first, second) = (first.await, second.await);

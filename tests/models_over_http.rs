@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
+use crate::support::host::ONE_AGENT;
 use crate::support::openai::{self, OpenAi};
 use crate::support::server::Server;
 use crate::support::{Script, TestHost, say};
@@ -155,7 +156,9 @@ async fn an_image_reaches_the_model() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_key_is_a_failed_run() {
-    let host = TestHost::start(&[], crate::support::host::ONE_AGENT, Script::new([say("unused")])).await;
+    // Whatever this machine's environment has for the provider.
+    let config = format!("{ONE_AGENT}[providers.anthropic]\napi_key_env = \"HOLDFAST_NO_SUCH_KEY\"\n");
+    let host = TestHost::start(&[], &config, Script::new([say("unused")])).await;
     let body = json!({"message": "x", "options": {"model": "anthropic::claude-sonnet-4-5"}});
     let answer = host.post("/api/agents/agent/runs", &body).await;
     assert_eq!((answer.status, &answer.body["status"]), (200, &json!("FAILED")), "{answer:?}");

@@ -7,8 +7,7 @@ use holdfast::key::Role;
 use serde_json::{Value, json};
 
 use crate::support::host::ONE_AGENT;
-use crate::support::people::Person;
-use crate::support::{Script, TestHost, call, say, until};
+use crate::support::{Caller, Script, TestHost, call, say, until};
 
 const RUNS: &str = "/api/agents/agent/runs";
 
@@ -33,7 +32,7 @@ async fn votes_outlive_the_process_and_one_person_has_one() {
     let path = format!("/api/v1/approvals/{}/resolve", approval(&paused));
     let yes = json!({"decision": "APPROVED"});
     for user in ["ann", "ann", "bob"] {
-        let key = Person::new(&host, "default", user, Role::Approver).await;
+        let key = Caller::new(&host, Role::Approver, "default", user).await;
         let row = key.post(&path, &yes).await;
         assert_eq!((row.status, &row.body["status"]), (200, &json!("PENDING")), "{user}: {row:?}");
         assert_eq!(row.body["resolvedBy"], Value::Null, "nobody has resolved it");
@@ -42,7 +41,7 @@ async fn votes_outlive_the_process_and_one_person_has_one() {
     let given = |run: &Value| run["metadata"]["requiredAction"]["approvalsGiven"].clone();
     assert_eq!(given(&host.read(&paused).await), 2);
     // The same word of somebody who has voted is no third vote, and another word is none at all.
-    let ann = Person::new(&host, "default", "ann", Role::Approver).await;
+    let ann = Caller::new(&host, Role::Approver, "default", "ann").await;
     let continues = format!("{RUNS}/{}/continue", paused["runId"].as_str().expect("an id"));
     let again = ann.post(&continues, &json!({"action": "APPROVE"})).await;
     assert_eq!(given(&again.body), 2);
@@ -50,7 +49,7 @@ async fn votes_outlive_the_process_and_one_person_has_one() {
     assert_eq!((other.status, &other.body["currentStatus"]), (409, &json!("PAUSED")));
     assert_eq!(host.effects("k").await, 0);
 
-    let joe = Person::new(&host, "default", "joe", Role::Approver).await;
+    let joe = Caller::new(&host, Role::Approver, "default", "joe").await;
     let row = joe.post(&path, &yes).await.body;
     assert_eq!(
         (&row["status"], &row["resolvedBy"]),
@@ -70,7 +69,7 @@ async fn votes_that_are_too_few_expire() {
     let voted = host.resume(&paused, json!({"action": "APPROVE"})).await;
     assert_eq!(voted.body["metadata"]["requiredAction"]["approvalsNeeded"], 2);
     host.clock.advance(Duration::from_secs(61));
-    let ann = Person::new(&host, "default", "ann", Role::Approver).await;
+    let ann = Caller::new(&host, Role::Approver, "default", "ann").await;
     let late = ann
         .post(&format!("/api/v1/approvals/{}/resolve", approval(&paused)), &json!({"decision": "APPROVED"}))
         .await;
@@ -85,7 +84,7 @@ async fn votes_that_are_too_few_expire() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_can_forbid_self_approval_at_every_door() {
     let host = TestHost::start(&["probe"], &agent("self_approval = false"), effect()).await;
-    let ann = Person::new(&host, "default", "ann", Role::Admin).await;
+    let ann = Caller::new(&host, Role::Admin, "default", "ann").await;
     let paused = ann.post(RUNS, &json!({"message": "go"})).await.body;
     let id = approval(&paused);
     let continues = format!("{RUNS}/{}/continue", paused["runId"].as_str().expect("an id"));
@@ -109,7 +108,7 @@ async fn in_doubt(settings: &str) -> (TestHost, Value) {
     let slow = Script::new([call("probe__slow", json!({"ms": 20_000, "key": "k"})), say("went on")]);
     let mut host = TestHost::start(&["probe"], &agent(settings), slow).await;
     let run = {
-        let ann = Person::new(&host, "default", "ann", Role::User).await;
+        let ann = Caller::new(&host, Role::User, "default", "ann").await;
         let run = ann.post(&format!("{RUNS}/background"), &json!({"message": "go"})).await.body;
         until("a question or the call", async || {
             host.read(&run).await["status"] == "PAUSED" || host.effects("k.started").await == 1
@@ -135,7 +134,7 @@ async fn in_doubt(settings: &str) -> (TestHost, Value) {
 async fn a_retry_of_an_approved_call_is_no_self_approval_either() {
     let (host, run) =
         in_doubt(r#"approval = { "probe.slow" = { policy = "ask", self_approval = false } }"#).await;
-    let ann = Person::new(&host, "default", "ann", Role::User).await;
+    let ann = Caller::new(&host, Role::User, "default", "ann").await;
     let path = format!("{RUNS}/{}/continue", run["runId"].as_str().expect("an id"));
     let retry = ann.post(&path, &json!({"action": "RETRY"})).await;
     assert_eq!((retry.status, host.effects("k.started").await), (403, 1), "{retry:?}");
@@ -146,7 +145,7 @@ async fn a_retry_of_an_approved_call_is_no_self_approval_either() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_of_a_call_that_needed_nobody_needs_nobody() {
     let (host, run) = in_doubt("self_approval = false").await;
-    let ann = Person::new(&host, "default", "ann", Role::User).await;
+    let ann = Caller::new(&host, Role::User, "default", "ann").await;
     let path = format!("{RUNS}/{}/continue", run["runId"].as_str().expect("an id"));
     let retry = json!({"action": "RETRY"});
     let (retried, ()) = tokio::join!(ann.post(&path, &retry), async {

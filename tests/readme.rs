@@ -47,7 +47,10 @@ async fn the_tour_of_the_readme_does_what_it_says() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::create_dir_all(folder.path().join("plugins")).expect("a folder for plugins");
     std::os::unix::fs::symlink(&*PLUGINS, folder.path().join("plugins/dist")).expect("a link to the plugins");
-    let server = Server::launch(folder.path(), &["dev", "--listen", "127.0.0.1:0"], &[]).await;
+    // The sample's rule for the `http` plugin names the port, so it must be known before.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = free.expect("a free port").to_string();
+    let server = Server::launch(folder.path(), &["dev", "--listen", &address], &[]).await;
 
     let script =
         script("README.md", "## Five minutes with curl").replace("http://127.0.0.1:8080", &server.url);
@@ -57,6 +60,8 @@ async fn the_tour_of_the_readme_does_what_it_says() {
     let lines: Vec<&str> = out.lines().collect();
     let expected = [
         "`calculator__evaluate` answered: 42",
+        "`http__fetch` answered",
+        "The tool may not do this (http)",
         "Saved as note 1",
         "Saved as note 2",
         r#""status":"PAUSED""#,

@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::gated::Gated;
 use crate::support::host::ONE_AGENT;
-use crate::support::people::Person;
-use crate::support::{Script, TestHost, call, say};
+use crate::support::{Caller, Script, TestHost, call, say};
 
 fn id(run: &Value) -> String {
     run["sessionId"].as_str().expect("a sessionId").to_owned()
@@ -108,9 +107,9 @@ async fn everybody_sees_their_own_and_approvers_their_organisations() {
     let anns = run_for(&host, "acme", "ann", "ann's").await;
     let bobs = run_for(&host, "acme", "bob", "bob's").await;
     let theirs = run_for(&host, "other", "ann", "theirs").await;
-    let ann = Person::new(&host, "acme", "ann", Role::User).await;
-    let approver = Person::new(&host, "acme", "boss", Role::Approver).await;
-    let root = Person::new(&host, "acme", "root", Role::Admin).await;
+    let ann = Caller::new(&host, Role::User, "acme", "ann").await;
+    let approver = Caller::new(&host, Role::Approver, "acme", "boss").await;
+    let root = Caller::new(&host, Role::Admin, "acme", "root").await;
 
     assert_eq!(titles(&ann.get("/api/sessions").await.body), ["ann's"]);
     assert_eq!(ann.get("/api/sessions?userId=bob").await.body["totalElements"], 0);

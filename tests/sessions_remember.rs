@@ -6,8 +6,7 @@ use serde_json::json;
 
 use crate::support::gated::messages;
 use crate::support::host::ONE_AGENT;
-use crate::support::people::Person;
-use crate::support::{Script, Speaker, TestHost, asked, call, say};
+use crate::support::{Caller, Script, Speaker, TestHost, asked, call, say};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn completed_turns_of_the_same_session_are_sent() {
@@ -86,9 +85,9 @@ async fn earlier_turns_are_their_question_and_their_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_one_users() {
     let host = TestHost::start(&[], ONE_AGENT, Script::new([say("fine")])).await;
-    let ada = Person::new(&host, "default", "ada", Role::User).await;
-    let bob = Person::new(&host, "default", "bob", Role::User).await;
-    let eve = Person::new(&host, "acme", "ada", Role::User).await;
+    let ada = Caller::new(&host, Role::User, "default", "ada").await;
+    let bob = Caller::new(&host, Role::User, "default", "bob").await;
+    let eve = Caller::new(&host, Role::User, "acme", "ada").await;
     let path = "/api/agents/agent/runs";
     let session = ada.post(path, &json!({"message": "mine"})).await.body["sessionId"].clone();
     let next = json!({"message": "next", "sessionId": session});

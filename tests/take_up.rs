@@ -113,3 +113,74 @@ async fn a_queued_run_that_cannot_be_read_keeps_no_others_from_starting() {
     until("the end of the others", async || count(&host, COMPLETED).await == 3).await;
     assert_eq!(host.texts("select status from runs where status != 'COMPLETED'").await, ["QUEUED"]);
 }
+
+/// A run at work whose journal was damaged meanwhile cannot go on, and gives its place to the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_run_that_cannot_be_read_ends_and_keeps_no_place() {
+    let gate = Arc::new(Semaphore::new(0));
+    let model = Script::gated([say("done")], &gate);
+    let config = format!("{ONE_AGENT}\n[background]\nworkers = 1\n");
+    let mut host = TestHost::start(&[], &config, model.clone()).await;
+    let damaged = background(&host).await;
+    until("the first at its model", async || model.requests().len() == 1).await;
+    let behind = json!({"message": "go", "sessionId": damaged["sessionId"]});
+    assert_eq!(host.post("/api/agents/agent/runs/background", &behind).await.status, 202);
+    background(&host).await;
+    host.stop().await;
+    execute(&host, "update run_events set body = '{' where run_id = (select min(id) from runs)").await;
+    host.restart().await;
+    gate.add_permits(10);
+
+    until("the end of the others", async || count(&host, COMPLETED).await == 2).await;
+    let run = host.read(&damaged).await;
+    assert_eq!(
+        (&run["status"], &run["metrics"]["errorType"]),
+        (&json!("FAILED"), &json!("internal")),
+        "{run}"
+    );
+    let id = damaged["runId"].as_str().expect("an id");
+    let of_many = host.get(&format!("/api/agents/agent/runs/status?runIds={id}")).await;
+    assert_eq!(of_many.body, json!([run]));
+    assert_eq!(host.cancel(&damaged).await.status, 204);
+    assert_eq!(host.read(&damaged).await, run, "it has ended");
+    assert_eq!(
+        count(&host, "select cast(count(*) as text) from run_events where body = '{'").await,
+        2,
+        "kept"
+    );
+}
+
+/// Whatever its journal says: nothing of it happens any more, and its session is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_cannot_be_read_can_be_cancelled() {
+    let gate = Arc::new(Semaphore::new(1));
+    let model = Script::gated([call("probe__effect", json!({"key": "k"})), say("done")], &gate);
+    let host = TestHost::with_probe(model.clone()).await;
+    let paused = host.run("go").await;
+    let working = background(&host).await;
+    until("the second at its model", async || model.requests().len() == 2).await;
+    let behind = json!({"message": "go", "sessionId": working["sessionId"]});
+    let queued = host.post("/api/agents/agent/runs/background", &behind).await.body;
+    execute(&host, "update run_events set body = '{'").await;
+
+    for run in [&queued, &working, &paused] {
+        assert_eq!(host.cancel(run).await.status, 204, "{run}");
+        let row = host.read(run).await;
+        assert_eq!((&row["status"], row["completedAt"].is_string()), (&json!("CANCELLED"), true), "{row}");
+    }
+
+    gate.add_permits(10);
+    let next = json!({"message": "go", "sessionId": paused["sessionId"]});
+    let next = host.post("/api/agents/agent/runs", &next).await;
+    assert_eq!((next.status, &next.body["status"]), (200, &json!("PAUSED")), "{next:?}");
+    let rows = "select status from runs order by id";
+    assert_eq!(host.texts(rows).await, ["CANCELLED", "CANCELLED", "CANCELLED", "PAUSED"]);
+    assert_eq!(host.texts("select status from approvals order by id").await, ["CANCELLED", "PENDING"]);
+    let log = host.get("/api/admin/audit-logs?action=run.cancelled").await.body;
+    assert_eq!(
+        (&log["totalElements"], &log["content"][0]["objectId"]),
+        (&json!(3), &paused["runId"]),
+        "{log}"
+    );
+    assert_eq!(host.effects("k").await, 0);
+}

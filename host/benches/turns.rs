@@ -1,7 +1,8 @@
 //! What a turn of a long session costs beside one of a short session: processor time and bytes stored.
 //!
-//! `cargo bench --profile dev --bench turns -- [SESSIONS] [TURNS]`. All sessions take their n-th turn before
-//! any takes the next, and the processor time of ten turns around the 10th and the last is compared.
+//! `cargo bench --profile dev --bench turns -- [ROUNDS] [TURNS]`. In each round a new session takes its 10th turn,
+//! and the long one, which has had TURNS before, its next. Side by side, so that whatever else the machine does
+//! is as likely to hit the one as the other; the middle one of each is shown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +13,15 @@ use holdfast::clock::Clock;
 use holdfast::event::NewRun;
 use holdfast::id::{AgentId, Ids, OrgId, SessionId, UserId};
 use holdfast::model::{Model, ModelError, Models, Request};
-use holdfast::plugin::PluginHost;
+use holdfast::plugin::{Network, PluginHost};
 use holdfast::registry::Shelf;
 use holdfast::runner::{Admission, OnBusy, OnPaused, Parts, QueueSettings, Runner};
 use holdfast::session::{Owner, Reply};
 use holdfast::store::{self, Lane};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Turns measured together, so that one of them weighs little.
-const SPAN: usize = 10;
+/// Which turn of a short session is measured.
+const SHORT: usize = 10;
 
 struct Constant;
 
@@ -35,11 +36,11 @@ impl Model for Constant {
 #[expect(clippy::print_stdout, reason = "a benchmark reports to the terminal")]
 async fn main() -> anyhow::Result<()> {
     let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse::<usize>().ok());
-    let (sessions, turns) = (numbers.next().unwrap_or(10), numbers.next().unwrap_or(300));
+    let (rounds, turns) = (numbers.next().unwrap_or(100), numbers.next().unwrap_or(300));
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let store = store::open(&format!("sqlite://{}/holdfast.db", folder.path().display())).await?;
     let ids = Ids::random(Clock::System);
-    let plugins = PluginHost::new(store.clone(), Clock::System, None)?;
+    let plugins = PluginHost::new(store.clone(), Clock::System, None, Network::default())?;
     let registry = Shelf::new(
         plugins,
         store.clone(),
@@ -56,28 +57,30 @@ async fn main() -> anyhow::Result<()> {
         queue: QueueSettings::default(),
         budgets: Arc::default(),
     });
-    let sessions: Vec<SessionId> = (0..sessions).map(|_| ids.next()).collect();
-    let mut costs = Vec::with_capacity(turns);
-    for _ in 0..turns {
+    let turn = async |session: &SessionId| -> anyhow::Result<Duration> {
         let before = processor_time();
-        for session in &sessions {
-            let id = runner.start(message(&ids, session)?, admission()).await?;
-            runner.settled(&id).await?;
-        }
-        costs.push(processor_time().saturating_sub(before));
-    }
-    let around = |turn: usize| -> f64 {
-        let from = turn.saturating_sub(SPAN / 2);
-        let span = costs.get(from..(from + SPAN).min(turns)).unwrap_or_default();
-        let count = u32::try_from(span.len() * sessions.len()).unwrap_or(1).max(1);
-        span.iter().sum::<Duration>().as_secs_f64() * 1e6 / f64::from(count)
+        let id = runner.start(message(&ids, session)?, admission()).await?;
+        runner.settled(&id).await?;
+        Ok(processor_time().saturating_sub(before))
     };
-    for turn in [10, 50, 100, 200, turns - SPAN / 2] {
-        println!("turn {turn}: {:.0} us of processor time", around(turn));
+    let long = ids.next();
+    for _ in 0..turns {
+        turn(&long).await?;
     }
+    let (mut in_short, mut in_long) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let short = ids.next();
+        for _ in 1..SHORT {
+            turn(&short).await?;
+        }
+        in_short.push(turn(&short).await?);
+        in_long.push(turn(&long).await?);
+    }
+    println!("turn {SHORT}: {} us of processor time", middle(in_short));
+    println!("turns after {turns}: {} us of processor time", middle(in_long));
     store.close().await;
     let bytes = std::fs::metadata(folder.path().join("holdfast.db"))?.len();
-    println!("{} bytes stored for a turn", bytes / (sessions.len() * turns).max(1) as u64);
+    println!("{} bytes stored for a turn", bytes / (turns + rounds * (SHORT + 1)).max(1) as u64);
     Ok(())
 }
 
@@ -115,6 +118,12 @@ fn admission() -> Admission {
         on_paused: OnPaused::Reject,
         by: UserId::from("ann").into(),
     }
+}
+
+/// In microseconds.
+fn middle(mut costs: Vec<Duration>) -> u128 {
+    costs.sort_unstable();
+    costs.get(costs.len() / 2).map_or(0, Duration::as_micros)
 }
 
 /// Of the whole process.

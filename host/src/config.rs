@@ -5,6 +5,7 @@
 
 mod file;
 mod limits;
+mod plugins;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject as _};
 
 use self::file::File;
 use self::webhooks::WebhooksTable;
@@ -20,7 +23,7 @@ use crate::agent::Agent;
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, RateLimit};
 use crate::model::{Provider, default_key_env};
-use crate::plugin::PluginSettings;
+use crate::plugin::{Network, PluginSettings};
 use crate::runner::QueueSettings;
 use crate::store::KillPoint;
 use crate::webhook::Webhooks;
@@ -40,6 +43,8 @@ pub struct Config {
     pub providers: BTreeMap<String, Provider>,
     pub agents: Vec<Agent>,
     pub plugins: BTreeMap<String, PluginSettings>,
+    /// How plugins reach the network.
+    pub network: Network,
     pub http: HttpLimits,
     /// None = no key is limited.
     pub rate_limit: Option<RateLimit>,
@@ -75,6 +80,8 @@ pub enum ConfigError {
     Unreadable { file: PathBuf, source: std::io::Error },
     #[error("{}: {message}", file.display())]
     Invalid { file: PathBuf, message: String },
+    #[error("[egress] ca_file {} holds no certificates in the PEM format", file.display())]
+    Certificates { file: PathBuf, source: rustls::pki_types::pem::Error },
     #[error("HOLDFAST_ADMIN_TOKEN is too short: a token needs at least 16 characters")]
     WeakToken,
 }
@@ -119,7 +126,10 @@ impl Config {
         }
         args.database.get_or_insert_with(|| format!("sqlite://{DEV_FOLDER}/dev.db"));
         args.plugins.get_or_insert_with(|| PathBuf::from("plugins/dist"));
-        let mut config = Self::from_text(SAMPLE, Path::new("examples/quickstart/holdfast.toml"), &args)?;
+        // The sample lets an agent fetch from this server itself, wherever it listens.
+        let port = args.listen.unwrap_or(DEFAULT_LISTEN).port();
+        let sample = SAMPLE.replace("port = 8080", &format!("port = {port}"));
+        let mut config = Self::from_text(&sample, Path::new("examples/quickstart/holdfast.toml"), &args)?;
         config.compile_cache = Some(Path::new(DEV_FOLDER).join("cache"));
         Ok(config)
     }
@@ -147,6 +157,9 @@ impl Config {
         let admin_token = admin_token()?;
         let webhooks = webhooks(parsed.webhooks)
             .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
+        let plugins = plugins::check(parsed.plugins, &folder, variable)
+            .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
+        let network = network(parsed.egress_authorities.map(beside))?;
         Ok(Self {
             listen: args.listen.or(parsed.listen).unwrap_or(DEFAULT_LISTEN),
             plugin_dir: args.plugins.clone().unwrap_or_else(|| {
@@ -157,7 +170,8 @@ impl Config {
             admin_token,
             providers: providers(parsed.providers, &parsed.agents),
             agents: parsed.agents,
-            plugins: parsed.plugins,
+            plugins,
+            network,
             http: parsed.http,
             rate_limit: parsed.rate_limit,
             budgets: parsed.budgets,
@@ -201,6 +215,22 @@ fn admin_token() -> Result<Option<String>, ConfigError> {
         Some(token) if token.len() < 16 => Err(ConfigError::WeakToken),
         token => Ok(token),
     }
+}
+
+/// With the authorities of `ca_file` trusted besides the system's.
+fn network(ca_file: Option<PathBuf>) -> Result<Network, ConfigError> {
+    let mut network = Network::default();
+    if let Some(file) = ca_file {
+        let read = CertificateDer::pem_file_iter(&file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        network.authorities = match read {
+            Ok(found) if !found.is_empty() => found,
+            Ok(_) => {
+                return Err(ConfigError::Certificates { file, source: pem::Error::NoItemsFound });
+            }
+            Err(source) => return Err(ConfigError::Certificates { file, source }),
+        };
+    }
+    Ok(network)
 }
 
 /// `HOLDFAST_TEST_KILL` of debug builds: `before:N` or `after:N`, of the events that this process writes.

@@ -13,6 +13,7 @@ mod audit;
 mod background;
 mod catalog;
 mod decision_request;
+mod document;
 mod extract;
 mod health;
 mod media;
@@ -37,13 +38,14 @@ use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
-use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 pub(crate) use self::agent_book::AgentBook;
+use self::document::ApiDoc;
+pub use self::document::openapi;
 pub(crate) use self::media::MediaChecker;
 pub use self::media::MediaLimits;
 use self::problem::{Kind, Problem, REQUEST_ID};
@@ -89,26 +91,6 @@ impl Default for HttpLimits {
     }
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Holdfast",
-        description = "A self-hosted agent host: runs agents whose tools are sandboxed WebAssembly components, and \
-                       pauses them for humans. Errors are RFC 9457 problem documents."
-    ),
-    tags(
-        (name = "runs", description = "Run an agent, decide its pending calls, cancel"),
-        (name = "approvals", description = "Decide what waits for a human, whatever run it belongs to"),
-        (name = "sessions", description = "Conversations: the runs of one user with one agent"),
-        (name = "agents", description = "The agents of this server"),
-        (name = "admin", description = "For the role admin: agents, plugins, the audit log"),
-        (name = "catalog", description = "Tools, plugins and models"),
-        (name = "health", description = "Liveness and readiness; no token needed"),
-    ),
-    security(("bearer" = []))
-)]
-struct ApiDoc;
-
 /// Every route of the API.
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(ApiDoc::openapi())
@@ -147,14 +129,6 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(catalog::models))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-}
-
-/// The OpenAPI 3.1 document.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut document = api().into_openapi();
-    let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-    document.components.get_or_insert_default().add_security_scheme("bearer", bearer);
-    document
 }
 
 pub fn router(app: App) -> Router {

@@ -2,8 +2,8 @@
 //!
 //! The only module that names wasmtime. A call never fails outwards: whatever a guest does, and whatever
 //! happens to it, ends as a [`ToolOutcome`] that the model can read. What a guest can reach is in one file
-//! per interface (`log`, `control`, `kv`, `wasi`); what it can use up is in `limits`. A tool that asks a human goes
-//! on in another instance (`suspend`), with what it left here encrypted (`seal`).
+//! per interface (`log`, `control`, `settings`, `kv`, `secrets`, `egress`, `wasi`); what it can use up is in `limits`.
+//! A tool that asks a human goes on in another instance (`suspend`), with what it left here encrypted (`seal`).
 
 mod bindings;
 mod breaker;
@@ -12,11 +12,13 @@ mod choice;
 mod control;
 mod describe;
 mod destination;
+mod egress;
 mod engine;
 mod grant;
 mod inspect;
 mod job;
 mod kv;
+mod leak;
 mod limits;
 pub(crate) mod load;
 mod log;
@@ -27,17 +29,20 @@ mod prepared;
 mod report;
 mod request;
 mod seal;
+mod secrets;
+mod settings;
 mod suspend;
 #[cfg(test)]
 pub(crate) mod tests;
+mod values;
 mod wasi;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -54,6 +59,8 @@ pub use self::breaker::BreakerState;
 use self::call::CallState;
 pub use self::choice::UnknownChoice;
 pub use self::destination::{Audience, HostPattern, Scheme};
+use self::egress::Connector;
+pub use self::egress::Network;
 use self::engine::{GuestThreads, Ticker};
 pub use self::grant::{Capabilities, HeaderWord, HttpRule, KvRule, KvScope, Method, SecretName, SecretRule};
 use self::job::Job;
@@ -64,6 +71,7 @@ use self::meter::Meter;
 use self::outcome::Ended;
 pub use self::prepared::{Code, Prepared};
 pub use self::request::Request;
+pub use self::values::SecretValue;
 use crate::clock::Clock;
 use crate::id::{CallId, RunId, SessionId};
 use crate::session::Owner;
@@ -74,11 +82,14 @@ use crate::tool::{Answered, Returned, ToolName, ToolSpec};
 const MAX_COMPILING: usize = 2;
 
 /// What the operator says about one plugin: `[plugins.<id>]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginSettings {
     pub grants: Capabilities,
     pub limits: Limits,
+    /// What the plugin reads with `config.get`.
+    pub config: BTreeMap<String, String>,
+    /// What it never reads.
+    pub secrets: BTreeMap<SecretName, SecretValue>,
 }
 
 /// The sandbox could not be set up.
@@ -88,6 +99,8 @@ pub enum HostError {
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the threads that run plugins cannot be started")]
     Threads(#[source] std::io::Error),
+    #[error("TLS cannot be set up for plugins: check `ca_file` in [egress], and the system's certificates")]
+    Tls(#[source] rustls::Error),
 }
 
 /// Loads plugins. Cheap to clone; plugins keep what they need of it alive.
@@ -104,21 +117,32 @@ struct Shared {
     /// None: plugins are looked at, never called.
     store: Option<Arc<dyn Store>>,
     clock: Clock,
+    connector: Arc<Connector>,
 }
 
 impl PluginHost {
     /// `cache` is a directory for compiled code, made if it is not there. It must be the server's user's
     /// alone (mode 0700), or it is not used.
-    pub fn new(store: Arc<dyn Store>, clock: Clock, cache: Option<&Path>) -> Result<Self, HostError> {
-        Self::start(Some(store), clock, cache)
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        cache: Option<&Path>,
+        network: Network,
+    ) -> Result<Self, HostError> {
+        Self::start(Some(store), clock, cache, network)
     }
 
     /// A host whose plugins can be looked at, but not called: there is nowhere to keep their values.
     pub fn for_inspection(cache: Option<&Path>) -> Result<Self, HostError> {
-        Self::start(None, Clock::System, cache)
+        Self::start(None, Clock::System, cache, Network::default())
     }
 
-    fn start(store: Option<Arc<dyn Store>>, clock: Clock, cache: Option<&Path>) -> Result<Self, HostError> {
+    fn start(
+        store: Option<Arc<dyn Store>>,
+        clock: Clock,
+        cache: Option<&Path>,
+        network: Network,
+    ) -> Result<Self, HostError> {
         let engine = engine::engine(cache)?;
         let linker = base_linker(&engine).map_err(|error| HostError::Engine(error.into()))?;
         Ok(Self(Arc::new(Shared {
@@ -129,12 +153,18 @@ impl PluginHost {
             linker,
             store,
             clock,
+            connector: Arc::new(Connector::new(network).map_err(HostError::Tls)?),
         })))
     }
 
     /// Checks, compiles and describes a component. What it may reach is decided afterwards.
-    pub async fn prepare(&self, id: &str, code: Arc<Code>, limits: &Limits) -> Result<Prepared, LoadError> {
-        load::prepare(&self.0, id, code, limits).await
+    pub async fn prepare(
+        &self,
+        id: &str,
+        code: Arc<Code>,
+        settings: &PluginSettings,
+    ) -> Result<Prepared, LoadError> {
+        load::prepare(&self.0, id, code, settings).await
     }
 
     /// The same, with what the settings alone grant.
@@ -145,7 +175,7 @@ impl PluginHost {
         bytes: Vec<u8>,
         settings: &PluginSettings,
     ) -> Result<Plugin, LoadError> {
-        let prepared = self.prepare(id, Arc::new(Code::new(bytes)), &settings.limits).await?;
+        let prepared = self.prepare(id, Arc::new(Code::new(bytes)), settings).await?;
         prepared.grant(&settings.grants)
     }
 
@@ -156,11 +186,12 @@ impl PluginHost {
 }
 
 fn base_linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
-    use self::bindings::holdfast::plugin::{control, log, types};
+    use self::bindings::holdfast::plugin::{config, control, log, types};
 
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     types::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
+    config::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     log::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     control::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     Ok(linker)

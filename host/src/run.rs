@@ -12,7 +12,7 @@ mod next;
 mod tests;
 mod transitions;
 
-pub use self::conversation::{CallRecord, CallState, Start, Turn};
+pub use self::conversation::{CallRecord, CallState, Refusal, Start, Turn};
 pub use self::next::{DueCall, Standing, Step};
 use crate::budget::{Reached, Spent};
 use crate::clock::Timestamp;

@@ -36,7 +36,7 @@ use crate::id::{Ids, RunId};
 use crate::model::Models;
 use crate::registry::Shelf;
 use crate::run::{InvalidTransition, Run};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, WriteOff};
 
 /// Cheap to clone; all clones drive the same runs.
 #[derive(Clone)]
@@ -99,20 +99,31 @@ impl Runner {
     /// Ends the run in whatever state it is. The first end stays: cancelling a terminal run changes nothing.
     pub async fn cancel(&self, id: &RunId, by: impl Into<Actor>) -> Result<(), StoreError> {
         let by: Actor = by.into();
-        self.change(id, |run| {
+        let cancelled = self.change(id, |run| {
             let now = self.clock.now();
             // What was shown of a reply stays, and nothing more is shown.
             if let Some(partial) = self.live.close(id, run.version() + 1) {
                 run.broke_off(partial, now)?;
             }
             run.cancel(by.clone(), now)
-        })
-        .await?;
+        });
+        match cancelled.await {
+            Err(error @ StoreError::Damaged(_)) => {
+                self.write_off(id, &error, WriteOff::Cancelled(by)).await?;
+            }
+            result => result?,
+        }
         // Only after the journal says so: a driver that has not noticed yet cannot save anything any more.
         self.presence.cancel(id);
         self.queue.leave(id);
         self.queue.changed();
         Ok(())
+    }
+
+    /// Ends a run by its row: its journal cannot be read.
+    async fn write_off(&self, id: &RunId, why: &StoreError, end: WriteOff) -> Result<(), StoreError> {
+        tracing::error!(error = why as &dyn std::error::Error, run.id = %id, ?end, "a run is written off");
+        self.store.write_off(id, &end, self.clock.now()).await
     }
 
     pub fn is_draining(&self) -> bool {

@@ -6,6 +6,7 @@
 //! one validation can take. Patterns run on a regex engine that is linear in its input, and are counted.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value};
@@ -21,6 +22,8 @@ const MAX_DEPTH: u64 = 150;
 const MAX_REGEX_BYTES: usize = 1 << 20;
 /// Most nodes of a schema times weight of a value: about a second.
 const MAX_WORK: u64 = 100_000_000;
+
+const TOP: &str = "top level";
 
 /// How many patterns the schemas of one plugin (or of one answer) may still have, references written out.
 /// Each may take [`MAX_REGEX_BYTES`] of the host for as long as the schema is kept.
@@ -55,6 +58,31 @@ pub enum SchemaError {
     Patterns,
     #[error("is not a valid JSON Schema: {0}")]
     Invalid(String),
+}
+
+/// What is wrong at one place of a value.
+#[derive(Debug)]
+pub(crate) struct Misfit {
+    /// A JSON pointer, or `top level`.
+    place: String,
+    /// Where the schema says otherwise; empty where no rule of it does.
+    rule: String,
+    message: String,
+}
+
+impl Misfit {
+    /// Without what is there: for readers who are not to see the value.
+    pub(crate) fn without_value(&self) -> String {
+        let Self { place, rule, message } = self;
+        if rule.is_empty() { format!("{place}: {message}") } else { format!("{place} breaks {rule}") }
+    }
+}
+
+/// Quotes parts of the value.
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
 }
 
 /// A schema and what checks values against it.
@@ -102,10 +130,11 @@ impl Schema {
         Ok(Self { value, validator, nodes: size.nodes })
     }
 
-    /// What is wrong with a value: one line for each of the first `most` problems.
-    pub(crate) fn problems(&self, value: &Value, most: usize) -> Vec<String> {
+    /// What is wrong with a value: the first `most` problems.
+    pub(crate) fn problems(&self, value: &Value, most: usize) -> Vec<Misfit> {
         if self.nodes.saturating_mul(weight(value)) > MAX_WORK {
-            return vec!["top level: the value is too large to be checked against the schema".to_owned()];
+            let message = "the value is too large to be checked against the schema".to_owned();
+            return vec![Misfit { place: TOP.to_owned(), rule: String::new(), message }];
         }
         // The iterator below may collect every problem there is before it gives out the first.
         if self.validator.is_valid(value) {
@@ -113,8 +142,11 @@ impl Schema {
         }
         let problem = |error: jsonschema::ValidationError<'_>| {
             let pointer = escaped(error.instance_path().as_str(), 200);
-            let place = if pointer.is_empty() { "top level" } else { &pointer };
-            format!("{place}: {}", escaped(&error.to_string(), 300))
+            let place = if pointer.is_empty() { TOP.to_owned() } else { pointer };
+            let rule = escaped(error.schema_path().as_str(), 200);
+            // The schema `false` has no keyword to point at.
+            let rule = if rule.is_empty() { "the schema".to_owned() } else { rule };
+            Misfit { place, rule, message: escaped(&error.to_string(), 300) }
         };
         self.validator.iter_errors(value).take(most).map(problem).collect()
     }
@@ -263,11 +295,19 @@ mod tests {
     fn problems_name_their_place() {
         let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["m"]});
         let schema = parsed(&schema).unwrap();
-        let mut problems = schema.problems(&json!({"n": "x"}), 5);
-        problems.sort();
+        let problems = schema.problems(&json!({"n": "x"}), 5);
+        let sorted = |say: fn(&Misfit) -> String| {
+            let mut said: Vec<String> = problems.iter().map(say).collect();
+            said.sort();
+            said
+        };
         assert_eq!(
-            problems,
+            sorted(Misfit::to_string),
             ["/n: \"x\" is not of type \"integer\"", "top level: \"m\" is a required property"]
+        );
+        assert_eq!(
+            sorted(Misfit::without_value),
+            ["/n breaks /properties/n/type", "top level breaks /required"]
         );
     }
 
@@ -322,6 +362,6 @@ mod tests {
         let schema = parsed(&json!({"type": "object", "allOf": parts})).unwrap();
         assert!(schema.problems(&json!({"x": "small"}), 1).is_empty());
         let large = json!({"x": vec![0; 500_000]});
-        assert!(schema.problems(&large, 1)[0].contains("too large"));
+        assert!(schema.problems(&large, 1)[0].to_string().contains("too large"));
     }
 }

@@ -53,7 +53,12 @@ impl Server {
             models.check(&agent.model).with_context(|| format!("agent `{}`", agent.id))?;
         }
         refuse_unpriced(config)?;
-        let plugins = PluginHost::new(store.clone(), clock.clone(), config.compile_cache.as_deref())?;
+        let plugins = PluginHost::new(
+            store.clone(),
+            clock.clone(),
+            config.compile_cache.as_deref(),
+            config.network.clone(),
+        )?;
         let registry = Shelf::new(
             plugins,
             store.clone(),

@@ -6,14 +6,13 @@
 //! differs between databases, `sqlite.rs` the first of them, and the rest are the statements.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::Sqlite;
 
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
 use crate::event::Recorded;
-use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId, UserId};
+use crate::id::{AgentId, ApprovalId, KeyId, OrgId, RunId, SessionId};
 use crate::key::ApiKey;
 use crate::notice::{ExpiringApproval, Subscription};
 use crate::run::Run;
@@ -41,6 +40,7 @@ mod sql;
 mod sqlite;
 mod usage;
 mod watch;
+mod write_off;
 mod writer;
 
 #[cfg(test)]
@@ -49,17 +49,19 @@ mod contract;
 pub use agents::{AgentChange, AgentWrite, AgentWritten, StoredAgent};
 pub use approvals::{ApprovalFilter, ApprovalRow};
 pub use audit::{AuditFilter, AuditRow};
+pub use claims::{CLAIM_AGE, Claim, KeyClaim};
 pub use deliveries::{WebhookDelivery, WebhookFilter};
 pub use history::HistoryWindow;
 pub use kill::KillPoint;
 pub use lists::{Listed, PendingSummary, Range, RunFilter, RunSummary};
 pub use outbox::{DueWebhook, Redelivery, WebhookAttempt, WebhookPrune, WebhookThen};
 pub use plugins::{KeptComponent, PluginChange, PluginGrant, PluginWrite, Revocation, ServedComponent};
-pub use queue::{Caps, Lane, QueueState, Terms};
+pub use queue::{Caps, Creation, Lane, QueueState, Terms};
 pub use sessions::{Deletion, Exchange, SessionFilter};
 use sql::{Access, SqlStore};
 use sqlite::Place;
 pub use watch::{OutboxWatch, Watch};
+pub use write_off::WriteOff;
 
 /// Rows, whatever the database.
 ///
@@ -78,6 +80,16 @@ pub trait Store: Send + Sync {
     /// Like [`Store::save`], with the claim on an idempotency key in the same transaction. A claim that is
     /// not new writes nothing, and is told before any conflict.
     async fn save_claiming(&self, run: &mut Run, claim: &KeyClaim) -> Result<Claim, StoreError>;
+
+    /// What the run's row says, whatever has become of its journal.
+    async fn summary(&self, run: &RunId) -> Result<Option<RunSummary>, StoreError>;
+
+    /// Ends a run whose journal cannot be read, unless its row says that it has ended: the row and its approvals
+    /// change, the journal is kept as it is. Whoever has it in memory writes no more of it.
+    async fn write_off(&self, run: &RunId, end: &WriteOff, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Claims an idempotency key for a request to which nothing was left to be done.
+    async fn claim(&self, run: &RunId, claim: &KeyClaim) -> Result<Claim, StoreError>;
 
     /// A journal that is not whole is [`StoreError::Damaged`].
     async fn load(&self, run: &RunId) -> Result<Option<Run>, StoreError>;
@@ -294,49 +306,6 @@ pub trait Store: Send + Sync {
 
     /// Writes what is queued and closes the database. Everything after that is [`StoreError::Closed`].
     async fn close(&self);
-}
-
-/// How long an idempotency key is remembered.
-pub const CLAIM_AGE: Duration = Duration::from_hours(24);
-
-/// A caller's `Idempotency-Key`: one principal's word for one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyClaim {
-    pub org: OrgId,
-    pub user: UserId,
-    pub key: String,
-    /// SHA-256 over method, path and body.
-    pub request: String,
-    pub at: Timestamp,
-}
-
-/// What a claim on an idempotency key came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// The key was free.
-    New,
-    /// The same request came before, and this is its run. Nothing was written.
-    Repeat(RunId),
-    /// The key belongs to another request. Nothing was written.
-    Reused,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Creation {
-    Created,
-    /// As [`Claim::Repeat`].
-    Repeat(RunId),
-    /// As [`Claim::Reused`].
-    KeyReused,
-    /// The session belongs to somebody else, or to another agent.
-    ForeignSession,
-    /// This run of the session is at work, or first in its queue.
-    SessionBusy(RunId),
-    /// This run of the session waits for humans.
-    SessionPaused(RunId),
-    QueueFull,
-    /// The agent was deleted a moment ago.
-    AgentDeleted,
 }
 
 /// Whose values: the host fills this in, never a plugin.

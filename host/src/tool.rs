@@ -145,6 +145,15 @@ pub enum Limit {
     HostCallBytes,
     /// What a call that asks a human wants to have kept until the answer.
     State,
+    HttpRequests,
+    /// Bytes sent.
+    HttpRequestBytes,
+    /// Bytes received.
+    HttpResponseBytes,
+    /// Bytes or number of one message's headers.
+    HttpHeaders,
+    /// Time in which nothing was sent or received.
+    HttpIdle,
 }
 
 impl fmt::Display for Limit {
@@ -160,6 +169,11 @@ impl fmt::Display for Limit {
             Self::HostCalls => "number of host calls",
             Self::HostCallBytes => "bytes handed to host calls",
             Self::State => "size of the state kept for an answer",
+            Self::HttpRequests => "number of HTTP requests",
+            Self::HttpRequestBytes => "bytes sent over HTTP",
+            Self::HttpResponseBytes => "bytes received over HTTP",
+            Self::HttpHeaders => "size of HTTP headers",
+            Self::HttpIdle => "time of waiting for an HTTP server",
         })
     }
 }
@@ -177,6 +191,12 @@ pub struct Usage {
     pub log_lines: u64,
     /// Log lines dropped because the call's share was used up.
     pub log_lines_dropped: u64,
+    /// HTTP requests that were sent, or begun to be: their effects may have happened.
+    pub http_requests: u64,
+    /// Bytes of them, headers included.
+    pub http_sent_bytes: u64,
+    /// Bytes of the responses, headers included.
+    pub http_received_bytes: u64,
 }
 
 /// The result of a call, as the journal keeps it and the model reads it.

@@ -17,18 +17,19 @@ pub(crate) struct Caller<'h> {
 }
 
 impl<'h> Caller<'h> {
-    /// With the key `key-of-USER`, made as `holdfast key create` does.
+    /// With the key `USER@ORG#N`, the host's Nth, made as `holdfast key create` does.
     pub(crate) async fn new(host: &'h TestHost, role: Role, org: &str, user: &str) -> Self {
         let token = Token::generate().expect("random bytes");
+        let store = shared(host).await;
+        let number = store.keys().await.expect("the store answers").len() + 1;
         let key = ApiKey {
-            id: KeyId::from(format!("key-of-{user}")),
+            id: KeyId::from(format!("{user}@{org}#{number}")),
             role,
             owner: Owner { org: OrgId::from(org), user: UserId::from(user) },
             label: String::new(),
             created_at: host.clock.now(),
             revoked_at: None,
         };
-        let store = shared(host).await;
         store.add_key(&key, &Token::hash(token.as_str())).await.expect("the key is new");
         store.close().await;
         Self { host, client: reqwest::Client::new(), token: token.as_str().to_owned() }
@@ -50,13 +51,17 @@ impl<'h> Caller<'h> {
         self.send(Method::DELETE, path, None).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        let mut request =
-            self.client.request(method, format!("{}{path}", self.host.url)).bearer_auth(&self.token);
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(body);
         }
         self.host.send(request).await
+    }
+
+    /// A request with the caller's token, to be changed before it is sent.
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.host.url)).bearer_auth(&self.token)
     }
 }
 

@@ -7,6 +7,7 @@ use holdfast::clock::Clock;
 use holdfast::config::{Config, ServerArgs};
 use holdfast::id::Ids;
 use holdfast::model::{Model, Models};
+use holdfast::plugin::Network;
 use holdfast::server::Server;
 use holdfast::webhook::Endpoint;
 use serde_json::Value;
@@ -41,6 +42,8 @@ pub(crate) struct TestHost {
     pub(crate) clock: Clock,
     folder: TempDir,
     config: String,
+    /// None = the machine's.
+    network: Option<Network>,
     model: Arc<dyn Model>,
     webhooks: Vec<Endpoint>,
     ids: Ids,
@@ -61,6 +64,20 @@ impl TestHost {
     pub(crate) async fn start(plugins: &[&str], config: &str, model: Arc<dyn Model>) -> Self {
         let files: Vec<PathBuf> = plugins.iter().map(|id| guest(id)).collect();
         Self::with_files(&files, config, model).await
+    }
+
+    /// The same, with a network of the test's own for the plugins.
+    pub(crate) async fn with_network(
+        plugins: &[&str],
+        config: &str,
+        model: Arc<dyn Model>,
+        network: Network,
+    ) -> Self {
+        let files: Vec<PathBuf> = plugins.iter().map(|id| guest(id)).collect();
+        let mut host = Self::closed(&files, config, model);
+        host.network = Some(network);
+        host.open().await;
+        host
     }
 
     /// With the probe, one agent, and webhooks, whose secrets no file may hold.
@@ -92,6 +109,7 @@ impl TestHost {
             clock,
             folder,
             config: config.to_owned(),
+            network: None,
             model,
             webhooks: Vec::new(),
             client: reqwest::Client::new(),
@@ -131,6 +149,9 @@ impl TestHost {
         let mut config =
             Config::from_text(&text, &file, &ServerArgs::default()).expect("the configuration is valid");
         config.admin_token = Some(ADMIN.to_owned());
+        if let Some(network) = &self.network {
+            config.network = network.clone();
+        }
         config.webhooks.endpoints.extend(self.webhooks.iter().cloned());
         config.compile_cache = Some(super::guests::root().join("target/test-guests/cache"));
         let models =
@@ -249,9 +270,14 @@ impl TestHost {
     }
 }
 
-pub(super) async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
-    let response = request.send().await?;
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+    let (client, request) = request.build_split();
+    let request = request?;
+    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let response = client.execute(request).await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let content_type = headers.get("content-type").map_or("", |value| value.to_str().expect("text"));
+    super::document::check(&method, &path, status, content_type);
     let text = response.text().await?;
     let body = if text.is_empty() {
         Value::Null

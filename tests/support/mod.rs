@@ -1,11 +1,12 @@
 //! What tests share: guests, a host in this process, a host in its own process, scripted models.
 
 pub(crate) mod caller;
+pub(crate) mod document;
+pub(crate) mod egress;
 pub(crate) mod gated;
 pub(crate) mod guests;
 pub(crate) mod host;
 pub(crate) mod openai;
-pub(crate) mod people;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod script;
@@ -13,6 +14,7 @@ pub(crate) mod server;
 pub(crate) mod sse;
 pub(crate) mod teller;
 pub(crate) mod versions;
+pub(crate) mod web;
 
 pub(crate) use self::caller::Caller;
 pub(crate) use self::host::{Answer, TestHost, until};

@@ -141,6 +141,8 @@ create table idempotency_keys (
     -- SHA-256 over method, path and body.
     request text not null,
     run_id text not null references runs (id) on delete cascade,
+    -- The approvals that it decided, as a JSON array; [] = it started the run.
+    decides text not null,
     created_at integer not null,
     primary key (org_id, user_id, key)
 ) strict;

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use url::Url;
 
 use super::limits::{self, BudgetsTable, PriceTable, RateLimitTable};
+use super::plugins::PluginTable;
 use super::webhooks::{WebhookTable, WebhooksTable};
 use crate::agent::{Agent, AgentParts, ApprovalTerms, BudgetParts, ModelName, ToolPattern};
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, MediaLimits, RateLimit};
-use crate::plugin::PluginSettings;
 use crate::runner::QueueSettings;
 use crate::schema::Schema;
 
@@ -29,7 +29,8 @@ pub(super) struct File {
     pub(super) background: QueueSettings,
     pub(super) providers: BTreeMap<String, ProviderTable>,
     pub(super) agents: Vec<Agent>,
-    pub(super) plugins: BTreeMap<String, PluginSettings>,
+    pub(super) plugins: BTreeMap<String, PluginTable>,
+    pub(super) egress_authorities: Option<PathBuf>,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) budgets: Budgets,
     pub(super) webhooks: WebhooksTable,
@@ -53,7 +54,9 @@ struct FileTable {
     #[serde(default)]
     agents: Vec<toml::Spanned<AgentTable>>,
     #[serde(default)]
-    plugins: BTreeMap<String, PluginSettings>,
+    plugins: BTreeMap<String, PluginTable>,
+    #[serde(default)]
+    egress: EgressTable,
     /// By the model's name.
     #[serde(default)]
     prices: BTreeMap<String, PriceTable>,
@@ -81,6 +84,14 @@ struct HttpTable {
     max_media_bytes: Option<usize>,
     #[serde(default)]
     allow_private_media: bool,
+}
+
+/// How plugins reach the network.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EgressTable {
+    /// Certificates of authorities to trust besides the system's (PEM).
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -168,6 +179,7 @@ impl File {
             providers: table.providers,
             agents,
             plugins: table.plugins,
+            egress_authorities: table.egress.ca_file,
             rate_limit: table.rate_limit.map(RateLimit::from),
             budgets: limits::budgets(table.prices, table.budgets)?,
             webhooks: WebhooksTable {

@@ -13,7 +13,7 @@ use super::App;
 use super::agent_book::BookEntry;
 use super::extract::{Caller, JsonBody};
 use super::page::{Page, PageQuery};
-use super::problem::{Kind, Problem, ProblemDocument};
+use super::problem::{Kind, Problem};
 use crate::audit::Actor;
 use crate::id::AgentId;
 use crate::key::Principal;
@@ -28,10 +28,8 @@ use crate::store::{AgentChange, AgentWrite, AgentWritten, StoredAgent};
     params(PageQuery),
     responses(
         (status = 200, description = "The agents of the configuration file and of the caller's organisation, by id", body = Page<AdminAgent>),
-        (status = 400, description = "Not a valid page", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 400, description = "Not a valid page"),
+        (status = 403, description = "The caller is no admin"),
     )
 )]
 pub(super) async fn list(
@@ -56,13 +54,9 @@ pub(super) async fn list(
     request_body = AgentRequest,
     responses(
         (status = 201, description = "The agent; Location says where it is", body = AdminAgent),
-        (status = 400, description = "Not a valid agent", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin", body = ProblemDocument),
-        (status = 409, description = "There is an agent of that id (`agent-exists`)", body = ProblemDocument),
-        (status = 413, description = "The body is too large", body = ProblemDocument),
-        (status = 415, description = "The body is not JSON", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 400, description = "Not a valid agent"),
+        (status = 403, description = "The caller is no admin"),
+        (status = 409, description = "There is an agent of that id (`agent-exists`)"),
     )
 )]
 pub(super) async fn create(
@@ -96,10 +90,8 @@ pub(super) async fn create(
     params(("agentId" = String, Path)),
     responses(
         (status = 200, description = "The agent", body = AdminAgent),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin", body = ProblemDocument),
-        (status = 404, description = "No such agent", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 403, description = "The caller is no admin"),
+        (status = 404, description = "No such agent"),
     )
 )]
 pub(super) async fn get(
@@ -122,14 +114,10 @@ pub(super) async fn get(
     request_body = AgentRequest,
     responses(
         (status = 200, description = "The agent", body = AdminAgent),
-        (status = 400, description = "Not a valid agent", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin", body = ProblemDocument),
-        (status = 404, description = "No such agent", body = ProblemDocument),
-        (status = 409, description = "It is one of the configuration file (`agent-read-only`), or deleted (`agent-deleted`)", body = ProblemDocument),
-        (status = 413, description = "The body is too large", body = ProblemDocument),
-        (status = 415, description = "The body is not JSON", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 400, description = "Not a valid agent"),
+        (status = 403, description = "The caller is no admin"),
+        (status = 404, description = "No such agent"),
+        (status = 409, description = "It is one of the configuration file (`agent-read-only`), or deleted (`agent-deleted`)"),
     )
 )]
 pub(super) async fn update(
@@ -154,11 +142,9 @@ pub(super) async fn update(
     params(("agentId" = String, Path)),
     responses(
         (status = 204, description = "Deleted, perhaps before"),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin", body = ProblemDocument),
-        (status = 404, description = "No such agent", body = ProblemDocument),
-        (status = 409, description = "It has runs under way (`agent-in-use`), or is one of the configuration file (`agent-read-only`)", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 403, description = "The caller is no admin"),
+        (status = 404, description = "No such agent"),
+        (status = 409, description = "It has runs under way (`agent-in-use`), or is one of the configuration file (`agent-read-only`)"),
     )
 )]
 pub(super) async fn delete(
@@ -181,11 +167,9 @@ pub(super) async fn delete(
     params(("agentId" = String, Path)),
     responses(
         (status = 200, description = "The agent, as it was", body = AdminAgent),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin", body = ProblemDocument),
-        (status = 404, description = "No such agent", body = ProblemDocument),
-        (status = 409, description = "It is one of the configuration file (`agent-read-only`)", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 403, description = "The caller is no admin"),
+        (status = 404, description = "No such agent"),
+        (status = 409, description = "It is one of the configuration file (`agent-read-only`)"),
     )
 )]
 pub(super) async fn restore(

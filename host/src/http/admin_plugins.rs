@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::extract::{Caller, JsonBody};
 use super::plugins::{PluginView, shown};
-use super::problem::{Kind, Problem, ProblemDocument};
+use super::problem::{Kind, Problem};
 use crate::audit::Actor;
 use crate::key::Principal;
 use crate::plugin::{Capabilities, LoadError, Request};
@@ -32,10 +32,8 @@ const MAX_REASON: usize = 500;
     params(("pluginId" = String, Path)),
     responses(
         (status = 200, description = "The plugin", body = AdminPlugin),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin of this installation", body = ProblemDocument),
-        (status = 404, description = "No such plugin", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 403, description = "The caller is no admin of this installation"),
+        (status = 404, description = "No such plugin"),
     )
 )]
 pub(super) async fn get(
@@ -59,13 +57,11 @@ pub(super) async fn get(
     responses(
         (status = 200, description = "Replaced; `state` says whether it serves or waits for a grant", body = AdminPlugin),
         (status = 201, description = "Installed; `state` says whether it serves or waits for a grant", body = AdminPlugin),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin of this installation", body = ProblemDocument),
-        (status = 409, description = "This version was revoked (`plugin-revoked`)", body = ProblemDocument),
-        (status = 413, description = "The component is larger than the plugin's `component_bytes`", body = ProblemDocument),
-        (status = 415, description = "The body is not application/wasm", body = ProblemDocument),
-        (status = 422, description = "It does not load (`plugin-refused`)", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 403, description = "The caller is no admin of this installation"),
+        (status = 409, description = "This version was revoked (`plugin-revoked`)"),
+        (status = 413, description = "The component is larger than the plugin's `component_bytes`"),
+        (status = 415, description = "The body is not application/wasm"),
+        (status = 422, description = "It does not load (`plugin-refused`)"),
     )
 )]
 pub(super) async fn install(
@@ -95,10 +91,8 @@ pub(super) async fn install(
     params(("pluginId" = String, Path)),
     responses(
         (status = 204, description = "Removed"),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin of this installation", body = ProblemDocument),
-        (status = 404, description = "No such plugin", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 403, description = "The caller is no admin of this installation"),
+        (status = 404, description = "No such plugin"),
     )
 )]
 pub(super) async fn remove(
@@ -121,14 +115,10 @@ pub(super) async fn remove(
     request_body = GrantRequest,
     responses(
         (status = 200, description = "The plugin", body = AdminPlugin),
-        (status = 400, description = "Not a valid decision", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin of this installation", body = ProblemDocument),
-        (status = 404, description = "No such plugin", body = ProblemDocument),
-        (status = 409, description = "Another version is installed by now (`plugin-changed`), or this one was revoked (`plugin-revoked`)", body = ProblemDocument),
-        (status = 413, description = "The body is too large", body = ProblemDocument),
-        (status = 415, description = "The body is not JSON", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 400, description = "Not a valid decision"),
+        (status = 403, description = "The caller is no admin of this installation"),
+        (status = 404, description = "No such plugin"),
+        (status = 409, description = "Another version is installed by now (`plugin-changed`), or this one was revoked (`plugin-revoked`)"),
     )
 )]
 pub(super) async fn grant(
@@ -152,11 +142,9 @@ pub(super) async fn grant(
     params(("pluginId" = String, Path), ("digest" = String, Path)),
     responses(
         (status = 204, description = "Taken back"),
-        (status = 400, description = "Not a digest", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin of this installation", body = ProblemDocument),
-        (status = 404, description = "Nothing was granted to this version", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 400, description = "Not a digest"),
+        (status = 403, description = "The caller is no admin of this installation"),
+        (status = 404, description = "Nothing was granted to this version"),
     )
 )]
 pub(super) async fn withdraw(
@@ -181,12 +169,8 @@ pub(super) async fn withdraw(
     request_body = RevokeRequest,
     responses(
         (status = 204, description = "Revoked, perhaps before"),
-        (status = 400, description = "No digest, or no reason", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin of this installation", body = ProblemDocument),
-        (status = 413, description = "The body is too large", body = ProblemDocument),
-        (status = 415, description = "The body is not JSON", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 400, description = "No digest, or no reason"),
+        (status = 403, description = "The caller is no admin of this installation"),
     )
 )]
 pub(super) async fn revoke(

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::agent_book::BookEntry;
 use super::extract::{Caller, QueryParams};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use crate::id::AgentId;
 use crate::key::{Principal, Role};
 
@@ -21,8 +21,6 @@ use crate::key::{Principal, Role};
     params(ListQuery),
     responses(
         (status = 200, description = "The agents, by id", body = Vec<AgentView>),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn list(
@@ -44,9 +42,7 @@ pub(super) async fn list(
     params(("agentId" = String, Path)),
     responses(
         (status = 200, description = "The agent", body = AgentView),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
-        (status = 404, description = "No such agent", body = ProblemDocument),
+        (status = 404, description = "No such agent"),
     )
 )]
 pub(super) async fn get(

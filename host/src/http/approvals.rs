@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::extract::{Caller, JsonBody};
 use super::page::{Page, PageQuery};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use crate::id::ApprovalId;
 use crate::key::{Principal, Role};
 use crate::runner::{Choice, DecideError, DecideRequest, Targets};
@@ -35,8 +35,7 @@ const MAX_BULK: usize = 100;
     params(PageQuery),
     responses(
         (status = 200, description = "Of the caller's own runs; an approver's or admin's whole organisation's", body = Page<ApprovalView>),
-        (status = 400, description = "Not a valid page", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 400, description = "Not a valid page"),
     )
 )]
 pub(super) async fn pending(
@@ -63,8 +62,7 @@ pub(super) async fn pending(
     params(("approvalId" = String, Path)),
     responses(
         (status = 200, description = "The approval", body = ApprovalView),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 404, description = "No such approval", body = ProblemDocument),
+        (status = 404, description = "No such approval"),
     )
 )]
 pub(super) async fn get(
@@ -85,12 +83,12 @@ pub(super) async fn get(
     request_body = ResolveRequest,
     responses(
         (status = 200, description = "The approval as it is now; PENDING while others have to approve, too", body = ApprovalView),
-        (status = 400, description = "A bad or missing decision", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller may not decide this call", body = ProblemDocument),
-        (status = 404, description = "No such approval", body = ProblemDocument),
-        (status = 409, description = "It was decided otherwise, or its run has ended", body = ProblemDocument),
-        (status = 410, description = "The approval has expired", body = ProblemDocument),
+        (status = 400, description = "A bad or missing decision"),
+        (status = 403, description = "The caller may not decide this call"),
+        (status = 404, description = "No such approval"),
+        (status = 409, description = "It was decided otherwise, or its run has ended"),
+        (status = 410, description = "The approval has expired"),
+        (status = 503, description = "The server is shutting down"),
     )
 )]
 pub(super) async fn resolve(
@@ -113,8 +111,7 @@ pub(super) async fn resolve(
     request_body = BulkRequest,
     responses(
         (status = 200, description = "What came of each", body = BulkResponse),
-        (status = 400, description = "A bad or missing decision, or too many ids", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 400, description = "A bad or missing decision, or too many ids"),
     )
 )]
 pub(super) async fn bulk_resolve(

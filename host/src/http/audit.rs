@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::extract::{Caller, QueryParams};
 use super::page::{Page, PageQuery};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::run_list::given;
 use crate::audit::{Action, AuditEntry, ObjectType};
 use crate::id::UserId;
@@ -24,10 +24,8 @@ use crate::store::{AuditFilter, AuditRow, Range};
     params(AuditQuery, PageQuery),
     responses(
         (status = 200, description = "Rows of the caller's organisation; of every one for the bootstrap token", body = Page<AuditView>),
-        (status = 400, description = "Not a valid filter or page", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 400, description = "Not a valid filter or page"),
+        (status = 403, description = "The caller is no admin"),
     )
 )]
 pub(super) async fn list(

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::admission::{AdmissionParams, AdmissionQuery};
 use super::extract::{Caller, IdempotencyKey, JsonBody, QueryParams};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::run_request::RunRequest;
 use super::run_response::RunDetails;
 use crate::id::{AgentId, RunId};
@@ -38,16 +38,13 @@ pub(super) struct Queued {
     request_body = RunRequest,
     responses(
         (status = 202, description = "The run is queued", body = Queued, headers(("Location" = String, description = "Where to read the run"))),
-        (status = 400, description = "Not a valid request", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "Another user or organisation was named", body = ProblemDocument),
-        (status = 404, description = "No such agent, or somebody else's session", body = ProblemDocument),
-        (status = 409, description = "Another run of the session is under way (session-busy) or paused (session-paused)", body = ProblemDocument),
-        (status = 413, description = "The body is too large", body = ProblemDocument),
-        (status = 415, description = "The body is not JSON", body = ProblemDocument),
-        (status = 422, description = "The Idempotency-Key belongs to another request", body = ProblemDocument),
-        (status = 429, description = "The queue is full; Retry-After says when to try again", body = ProblemDocument),
-        (status = 503, description = "The server is shutting down", body = ProblemDocument),
+        (status = 400, description = "Not a valid request"),
+        (status = 403, description = "Another user or organisation was named"),
+        (status = 404, description = "No such agent, or somebody else's session"),
+        (status = 409, description = "Another run of the session is under way (session-busy) or paused (session-paused)"),
+        (status = 422, description = "The Idempotency-Key belongs to another request"),
+        (status = 429, description = "The queue is full, or too many requests with this key"),
+        (status = 503, description = "The server is shutting down"),
     )
 )]
 pub(super) async fn create(
@@ -77,8 +74,7 @@ pub(super) async fn create(
     params(("agentId" = String, Path), ("runId" = String, Path)),
     responses(
         (status = 200, description = "The run", body = RunDetails),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 404, description = "No such run of this agent", body = ProblemDocument),
+        (status = 404, description = "No such run of this agent"),
     )
 )]
 pub(super) async fn status(
@@ -86,8 +82,8 @@ pub(super) async fn status(
     Caller(principal): Caller,
     Path((agent, run)): Path<(String, String)>,
 ) -> Result<Json<RunDetails>, Problem> {
-    let run = app.readable_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    Ok(Json(RunDetails::from(&run)))
+    let run = app.details(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
+    run.map(Json).ok_or_else(|| Problem::no_such("run"))
 }
 
 /// Several runs as they are now. Unknown ones are left out.
@@ -99,8 +95,7 @@ pub(super) async fn status(
     params(("agentId" = String, Path), StatusesQuery),
     responses(
         (status = 200, description = "The runs, in the order in which they were named", body = Vec<RunDetails>),
-        (status = 400, description = "No id, or too many", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
+        (status = 400, description = "No id, or too many"),
     )
 )]
 pub(super) async fn statuses(
@@ -112,12 +107,7 @@ pub(super) async fn statuses(
     let agent = AgentId::from(agent);
     let mut runs = Vec::new();
     for id in query.ids()? {
-        let run = app.store.load(&id).await?;
-        let readable = run.filter(|run| {
-            let spec = run.spec();
-            spec.agent.id == agent && principal.decides_for(&spec.owner)
-        });
-        runs.extend(readable.as_ref().map(RunDetails::from));
+        runs.extend(app.details(&principal, &agent, &id).await?);
     }
     Ok(Json(runs))
 }
@@ -161,9 +151,8 @@ impl StatusesQuery {
     params(("runId" = String, Path)),
     responses(
         (status = 204, description = "Cancelled, or there was nothing to cancel"),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "Another user's run", body = ProblemDocument),
-        (status = 404, description = "Another organisation's run", body = ProblemDocument),
+        (status = 403, description = "Another user's run"),
+        (status = 404, description = "Another organisation's run"),
     )
 )]
 pub(super) async fn cancel(
@@ -171,5 +160,5 @@ pub(super) async fn cancel(
     Caller(principal): Caller,
     Path(run): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    app.cancel(&principal, &RunId::from(run)).await
+    app.cancel(&principal, None, &RunId::from(run)).await
 }

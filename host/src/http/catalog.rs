@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::agent_book::BookEntry;
 use super::extract::Caller;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use crate::agent::{DEMO, ModelName};
 
 /// Every tool of every loaded plugin.
@@ -22,8 +22,6 @@ use crate::agent::{DEMO, ModelName};
     tag = "catalog",
     responses(
         (status = 200, description = "The tools, by name", body = Vec<ToolView>),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn tools(State(app): State<App>, _caller: Caller) -> Json<Vec<ToolView>> {
@@ -64,8 +62,6 @@ pub(super) struct ToolView {
     tag = "catalog",
     responses(
         (status = 200, description = "The models, by id", body = Vec<ModelView>),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn models(

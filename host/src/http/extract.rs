@@ -158,6 +158,7 @@ impl IdempotencyKey {
             user: principal.owner.user.clone(),
             key,
             request: hex(&hash.finalize()),
+            decides: Vec::new(),
             at: app.clock.now(),
         })
     }

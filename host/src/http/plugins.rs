@@ -7,7 +7,6 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::extract::Caller;
-use super::problem::ProblemDocument;
 use crate::plugin::{Capabilities, Limits, Plugin, Prepared};
 use crate::registry::{Held, ToolRegistry};
 
@@ -19,8 +18,6 @@ use crate::registry::{Held, ToolRegistry};
     tag = "catalog",
     responses(
         (status = 200, description = "The plugins, by id", body = Vec<PluginView>),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
     )
 )]
 pub(super) async fn list(State(app): State<App>, _caller: Caller) -> Json<Vec<PluginView>> {

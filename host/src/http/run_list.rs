@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::extract::{Caller, QueryParams};
 use super::page::{Page, PageQuery};
-use super::problem::{Kind, Problem, ProblemDocument};
+use super::problem::{Kind, Problem};
 use super::run_response::RunDetails;
 use crate::id::{AgentId, SessionId, UserId};
 use crate::key::{Principal, Role};
@@ -25,10 +25,8 @@ use crate::store::{Range, RunFilter};
     params(RunsQuery, PageQuery),
     responses(
         (status = 200, description = "The caller's own runs; an approver's or admin's organisation's. What only a run's journal knows is empty: tools, reasoningSteps", body = Page<RunDetails>),
-        (status = 400, description = "Not a valid filter or page", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "Another user was named", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 400, description = "Not a valid filter or page"),
+        (status = 403, description = "Another user was named"),
     )
 )]
 pub(super) async fn list(

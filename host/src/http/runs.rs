@@ -9,7 +9,7 @@ use super::admission::{AdmissionParams, AdmissionQuery};
 use super::agent_book::BookEntry;
 use super::decision_request::ContinueRequest;
 use super::extract::{Caller, IdempotencyKey, JsonBody};
-use super::problem::{Kind, Problem, ProblemDocument};
+use super::problem::{Kind, Problem};
 use super::run_request::RunRequest;
 use super::run_response::{RunDetails, RunResponse};
 use crate::agent::Agent;
@@ -17,7 +17,8 @@ use crate::id::{AgentId, OrgId, RunId};
 use crate::key::Principal;
 use crate::run::Run;
 use crate::runner::DecideRequest;
-use crate::store::Lane;
+use crate::session::Owner;
+use crate::store::{Lane, StoreError};
 
 /// Starts a run and waits until it is COMPLETED, FAILED, PAUSED or CANCELLED.
 ///
@@ -32,16 +33,13 @@ use crate::store::Lane;
     request_body = RunRequest,
     responses(
         (status = 200, description = "The run as it ended or paused; a failed run is also a 200", body = RunResponse),
-        (status = 400, description = "Not a valid request", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "Another user or organisation was named", body = ProblemDocument),
-        (status = 404, description = "No such agent, or somebody else's session", body = ProblemDocument),
-        (status = 409, description = "Another run of the session is under way (session-busy) or paused (session-paused)", body = ProblemDocument),
-        (status = 413, description = "The body is too large", body = ProblemDocument),
-        (status = 415, description = "The body is not JSON", body = ProblemDocument),
-        (status = 422, description = "The Idempotency-Key belongs to another request", body = ProblemDocument),
-        (status = 429, description = "The run would have to wait, and the queue is full", body = ProblemDocument),
-        (status = 503, description = "The server is shutting down", body = ProblemDocument),
+        (status = 400, description = "Not a valid request"),
+        (status = 403, description = "Another user or organisation was named"),
+        (status = 404, description = "No such agent, or somebody else's session"),
+        (status = 409, description = "Another run of the session is under way (session-busy) or paused (session-paused)"),
+        (status = 422, description = "The Idempotency-Key belongs to another request"),
+        (status = 429, description = "The run would have to wait and the queue is full, or too many requests with this key"),
+        (status = 503, description = "The server is shutting down"),
     )
 )]
 pub(super) async fn create(
@@ -69,13 +67,13 @@ pub(super) async fn create(
     request_body = ContinueRequest,
     responses(
         (status = 200, description = "The run once the decision's work is done; may be PAUSED again", body = RunResponse),
-        (status = 400, description = "A bad or missing action, or edited arguments or an answer that do not fit", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller may not decide", body = ProblemDocument),
-        (status = 404, description = "No such run of this agent, or no such approval", body = ProblemDocument),
-        (status = 409, description = "The run is not paused, or was decided otherwise", body = ProblemDocument),
-        (status = 410, description = "The approval has expired", body = ProblemDocument),
-        (status = 422, description = "The Idempotency-Key belongs to another request", body = ProblemDocument),
+        (status = 400, description = "A bad or missing action, or edited arguments or an answer that do not fit"),
+        (status = 403, description = "The caller may not decide"),
+        (status = 404, description = "No such run of this agent, or no such approval"),
+        (status = 409, description = "The run is not paused, or was decided otherwise"),
+        (status = 410, description = "The approval has expired"),
+        (status = 422, description = "The Idempotency-Key belongs to another request"),
+        (status = 503, description = "The server is shutting down"),
     )
 )]
 pub(super) async fn resume(
@@ -94,6 +92,8 @@ pub(super) async fn resume(
 }
 
 /// Cancels a run in whatever state it is. What has ended stays as it ended.
+///
+/// An id that nobody knows is fine: there is nothing to cancel. One of another agent's run is not.
 #[utoipa::path(
     delete,
     operation_id = "cancelRun",
@@ -102,17 +102,16 @@ pub(super) async fn resume(
     params(("agentId" = String, Path), ("runId" = String, Path)),
     responses(
         (status = 204, description = "Cancelled, or there was nothing to cancel"),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "Another user's run", body = ProblemDocument),
-        (status = 404, description = "Another organisation's run", body = ProblemDocument),
+        (status = 403, description = "Another user's run"),
+        (status = 404, description = "Another organisation's run, or another agent's"),
     )
 )]
 pub(super) async fn cancel(
     State(app): State<App>,
     Caller(principal): Caller,
-    Path((_agent, run)): Path<(String, String)>,
+    Path((agent, run)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    app.cancel(&principal, &RunId::from(run)).await
+    app.cancel(&principal, Some(&AgentId::from(agent)), &RunId::from(run)).await
 }
 
 /// A run as it is now.
@@ -124,8 +123,7 @@ pub(super) async fn cancel(
     params(("agentId" = String, Path), ("runId" = String, Path)),
     responses(
         (status = 200, description = "The run", body = RunDetails),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 404, description = "No such run of this agent", body = ProblemDocument),
+        (status = 404, description = "No such run of this agent"),
     )
 )]
 pub(super) async fn get(
@@ -133,8 +131,8 @@ pub(super) async fn get(
     Caller(principal): Caller,
     Path((agent, run)): Path<(String, String)>,
 ) -> Result<Json<RunDetails>, Problem> {
-    let run = app.readable_run(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    Ok(Json(RunDetails::from(&run)))
+    let run = app.details(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
+    run.map(Json).ok_or_else(|| Problem::no_such("run"))
 }
 
 impl App {
@@ -145,13 +143,18 @@ impl App {
         Ok(active.agent)
     }
 
-    pub(super) async fn cancel(&self, principal: &Principal, id: &RunId) -> Result<StatusCode, Problem> {
-        let Some(run) = self.store.load(id).await? else { return Ok(StatusCode::NO_CONTENT) };
-        let owner = &run.spec().owner;
-        if !principal.sees(owner) {
+    /// Reads the row alone: a run whose journal is damaged can be cancelled, too.
+    pub(super) async fn cancel(
+        &self,
+        principal: &Principal,
+        agent: Option<&AgentId>,
+        id: &RunId,
+    ) -> Result<StatusCode, Problem> {
+        let Some(run) = self.store.summary(id).await? else { return Ok(StatusCode::NO_CONTENT) };
+        if !principal.sees(&run.owner) || agent.is_some_and(|agent| *agent != run.agent) {
             return Err(Problem::no_such("run"));
         }
-        if !principal.acts_for(owner) {
+        if !principal.acts_for(&run.owner) {
             return Err(Problem::new(Kind::Forbidden, "Cancelling another user's run needs the role admin."));
         }
         self.runner.cancel(id, principal).await?;
@@ -168,6 +171,28 @@ impl App {
         let run = self.store.load(id).await?;
         run.filter(|run| run.spec().agent.id == *agent && principal.sees(&run.spec().owner))
             .ok_or_else(|| Problem::no_such("run"))
+    }
+
+    /// What the caller may read of the run. Of one that was written off that is its row.
+    pub(super) async fn details(
+        &self,
+        principal: &Principal,
+        agent: &AgentId,
+        id: &RunId,
+    ) -> Result<Option<RunDetails>, Problem> {
+        let readable = |of: &AgentId, owner: &Owner| of == agent && principal.decides_for(owner);
+        let damage = match self.store.load(id).await {
+            Err(error @ StoreError::Damaged(_)) => error,
+            loaded => {
+                let run = loaded?.filter(|run| readable(&run.spec().agent.id, &run.spec().owner));
+                return Ok(run.as_ref().map(RunDetails::from));
+            }
+        };
+        let row = self.store.summary(id).await?.filter(|row| readable(&row.agent, &row.owner));
+        match row {
+            Some(row) if row.completed_at.is_none() => Err(damage.into()),
+            row => Ok(row.as_ref().map(RunDetails::from)),
+        }
     }
 
     /// The run, unless the caller may not read it: other users' runs look absent to a `user`.

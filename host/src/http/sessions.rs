@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::extract::{Caller, QueryParams};
 use super::page::{Page, PageQuery};
-use super::problem::{Kind, Problem, ProblemDocument};
+use super::problem::{Kind, Problem};
 use super::run_response::RunDetails;
 use crate::id::{AgentId, OrgId, SessionId, UserId};
 use crate::key::{Principal, Role};
@@ -27,9 +27,8 @@ use crate::store::{Deletion, Exchange, SessionFilter};
     params(ListQuery, PageQuery),
     responses(
         (status = 200, description = "A page of sessions", body = Page<SessionView>),
-        (status = 400, description = "Not a valid page", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "Another organisation was named", body = ProblemDocument),
+        (status = 400, description = "Not a valid page"),
+        (status = 403, description = "Another organisation was named"),
     )
 )]
 pub(super) async fn list(
@@ -54,8 +53,7 @@ pub(super) async fn list(
     params(("sessionId" = String, Path)),
     responses(
         (status = 200, description = "The session", body = SessionWithMessages),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 404, description = "No such session", body = ProblemDocument),
+        (status = 404, description = "No such session"),
     )
 )]
 pub(super) async fn get(
@@ -78,8 +76,7 @@ pub(super) async fn get(
     params(("sessionId" = String, Path)),
     responses(
         (status = 200, description = "The runs", body = Vec<RunDetails>),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 404, description = "No such session", body = ProblemDocument),
+        (status = 404, description = "No such session"),
     )
 )]
 pub(super) async fn runs(
@@ -101,10 +98,9 @@ pub(super) async fn runs(
     params(("sessionId" = String, Path)),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "Another user's session", body = ProblemDocument),
-        (status = 404, description = "No such session", body = ProblemDocument),
-        (status = 409, description = "A run of it is queued or at work (session-busy)", body = ProblemDocument),
+        (status = 403, description = "Another user's session"),
+        (status = 404, description = "No such session"),
+        (status = 409, description = "A run of it is queued or at work (session-busy)"),
     )
 )]
 pub(super) async fn delete(

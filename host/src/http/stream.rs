@@ -26,12 +26,12 @@ use super::App;
 use super::admission::{AdmissionParams, AdmissionQuery};
 use super::decision_request::ContinueRequest;
 use super::extract::{Caller, IdempotencyKey, JsonBody, QueryParams};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::run_request::RunRequest;
 use crate::audit::Actor;
 use crate::id::{AgentId, RunId};
 use crate::run::{Run, RunStatus};
-use crate::runner::{DecideRequest, Targets};
+use crate::runner::DecideRequest;
 use crate::store::Lane;
 
 /// Clients and proxies are promised a sign of life every 15 s.
@@ -82,14 +82,13 @@ pub(super) struct EventsParams {
     request_body = RunRequest,
     responses(
         (status = 200, description = "The frames", body = Line, content_type = "text/event-stream"),
-        (status = 400, description = "Not a valid request", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "Another user or organisation was named", body = ProblemDocument),
-        (status = 404, description = "No such agent, or somebody else's session", body = ProblemDocument),
-        (status = 413, description = "The body is too large", body = ProblemDocument),
-        (status = 415, description = "The body is not JSON", body = ProblemDocument),
-        (status = 422, description = "The Idempotency-Key belongs to another request", body = ProblemDocument),
-        (status = 503, description = "The server is shutting down", body = ProblemDocument),
+        (status = 400, description = "Not a valid request"),
+        (status = 403, description = "Another user or organisation was named"),
+        (status = 404, description = "No such agent, or somebody else's session"),
+        (status = 409, description = "Another run of the session is under way (session-busy) or paused (session-paused)"),
+        (status = 422, description = "The Idempotency-Key belongs to another request"),
+        (status = 429, description = "The run would have to wait and the queue is full, or too many requests with this key"),
+        (status = 503, description = "The server is shutting down"),
     )
 )]
 pub(super) async fn run(
@@ -127,14 +126,13 @@ pub(super) async fn run(
     request_body = ContinueRequest,
     responses(
         (status = 200, description = "The frames", body = Line, content_type = "text/event-stream"),
-        (status = 400, description = "A bad or missing action, or edited arguments or an answer that do not fit", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller may not decide", body = ProblemDocument),
-        (status = 404, description = "No such run of this agent, or no such approval", body = ProblemDocument),
-        (status = 409, description = "The run is not paused, or was decided otherwise", body = ProblemDocument),
-        (status = 410, description = "The approval has expired", body = ProblemDocument),
-        (status = 422, description = "The Idempotency-Key belongs to another request", body = ProblemDocument),
-        (status = 503, description = "The server is shutting down", body = ProblemDocument),
+        (status = 400, description = "A bad or missing action, or edited arguments or an answer that do not fit"),
+        (status = 403, description = "The caller may not decide"),
+        (status = 404, description = "No such run of this agent, or no such approval"),
+        (status = 409, description = "The run is not paused, or was decided otherwise"),
+        (status = 410, description = "The approval has expired"),
+        (status = 422, description = "The Idempotency-Key belongs to another request"),
+        (status = 503, description = "The server is shutting down"),
     )
 )]
 pub(super) async fn resume(
@@ -145,15 +143,14 @@ pub(super) async fn resume(
     key: IdempotencyKey,
     body: JsonBody<ContinueRequest>,
 ) -> Result<Response, Problem> {
-    let run = app.run_to_decide(&principal, &AgentId::from(agent), &RunId::from(run)).await?;
-    let id = run.spec().id.clone();
+    let id = RunId::from(run);
+    app.run_to_decide(&principal, &AgentId::from(agent), &id).await?;
     let claim = key.claim(&app, &principal, &body.bytes);
     let targets = body.value.into_targets()?;
-    let from = first_decision(&run, &targets);
     let seat = app.runner.follow(&id, true);
     let by = Actor::from(&principal);
     let request = DecideRequest { targets, by: by.user.clone(), key: by.key.clone(), claim };
-    app.runner.decide_at_once(&id, request).await?;
+    let from = From::Decision(app.runner.decide_at_once(&id, request).await?);
     let follower = Follower::new(&app.runner, &app.store, id.clone(), seat, from).until_rest();
     Ok(respond(params.watch(&app, follower, id, by)))
 }
@@ -175,9 +172,8 @@ pub(super) async fn resume(
     ),
     responses(
         (status = 200, description = "The frames", body = Line, content_type = "text/event-stream"),
-        (status = 400, description = "`after` or `Last-Event-ID` is no place in this run", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 404, description = "No such run of this agent", body = ProblemDocument),
+        (status = 400, description = "`after` or `Last-Event-ID` is no place in this run"),
+        (status = 404, description = "No such run of this agent"),
     )
 )]
 pub(super) async fn events(
@@ -213,17 +209,6 @@ impl StreamParams {
         });
         follower.completing(complete)
     }
-}
-
-/// What the decision is about, fixed before it is taken.
-fn first_decision(run: &Run, targets: &Targets) -> From {
-    From::Decision(match targets {
-        Targets::Named(named) => named.iter().map(|(id, _)| id.clone()).collect(),
-        Targets::AllPending(_) if run.pending().is_empty() => {
-            run.latest_decisions().iter().map(|decided| decided.approval_id.clone()).collect()
-        }
-        Targets::AllPending(_) => run.pending().iter().map(|approval| approval.id.clone()).collect(),
-    })
 }
 
 /// Where the client wants to go on.

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::extract::{Caller, QueryParams};
 use super::page::{Page, PageQuery};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::run_list::given;
 use crate::audit::Actor;
 use crate::store::{Range, Redelivery, WebhookDelivery, WebhookFilter};
@@ -23,10 +23,8 @@ use crate::store::{Range, Redelivery, WebhookDelivery, WebhookFilter};
     params(DeliveryQuery, PageQuery),
     responses(
         (status = 200, description = "Attempts for the caller's organisation; for every one with the bootstrap token", body = Page<DeliveryView>),
-        (status = 400, description = "Not a valid page", body = ProblemDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 400, description = "Not a valid page"),
+        (status = 403, description = "The caller is no admin"),
     )
 )]
 pub(super) async fn deliveries(
@@ -56,10 +54,8 @@ pub(super) async fn deliveries(
     params(("eventId" = String, Path, description = "The webhook-id"), RedeliverQuery),
     responses(
         (status = 202, description = "The event is due again", body = RedeliveryView),
-        (status = 401, description = "No valid token", body = ProblemDocument),
-        (status = 403, description = "The caller is no admin", body = ProblemDocument),
-        (status = 404, description = "No such event, or it was forgotten", body = ProblemDocument),
-        (status = 429, description = "Too many requests with this key", body = ProblemDocument),
+        (status = 403, description = "The caller is no admin"),
+        (status = 404, description = "No such event, or it was forgotten"),
     )
 )]
 pub(super) async fn redeliver(

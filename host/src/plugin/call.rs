@@ -12,15 +12,18 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store as WasmStore, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::exports::holdfast::plugin::tools::{CallContext, Failure, Outcome, Tool};
 use super::bindings::holdfast::plugin::types::{Host as Types, Part};
 use super::bindings::resumable::ResumerPre;
 use super::bindings::{FullPlugin, FullPluginPre};
+use super::egress::{Connector, Egress};
 use super::grant::Capabilities;
 use super::limits::Limits;
 use super::log::GuestLog;
 use super::meter::{Growth, Meter, Metered};
+use super::values::Values;
 use super::wasi;
 use crate::clock::Clock;
 use crate::id::{RunId, SessionId};
@@ -40,7 +43,9 @@ pub(super) struct CallState {
     pub(super) deadline: Instant,
     /// None while the plugin describes itself: then every capability is denied.
     pub(super) call: Option<CallIdentity>,
+    pub(super) values: Arc<Values>,
     wasi: WasiCtx,
+    egress: Egress,
     resources: ResourceTable,
     growth: Growth,
 }
@@ -59,6 +64,12 @@ pub(super) struct CallIdentity {
 impl WasiView for CallState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
+    }
+}
+
+impl WasiHttpView for CallState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.egress.view(&mut self.resources)
     }
 }
 
@@ -109,6 +120,8 @@ pub(super) struct Instance {
     pub(super) grants: Arc<Capabilities>,
     pub(super) meter: Arc<Meter>,
     pub(super) call: Option<CallIdentity>,
+    pub(super) values: Arc<Values>,
+    pub(super) connector: Arc<Connector>,
 }
 
 impl Instance {
@@ -151,6 +164,13 @@ impl Instance {
         CallState {
             wasi: wasi::context(&self.limits, &log, self.clock),
             resources: wasi::table(&self.limits),
+            egress: Egress::new(
+                self.connector,
+                Arc::clone(&self.grants),
+                Arc::clone(&self.limits),
+                Arc::clone(&self.meter),
+                Arc::clone(&self.values),
+            ),
             growth: Growth::new(Arc::clone(&self.limits), Arc::clone(&self.meter)),
             limits: self.limits,
             grants: self.grants,
@@ -158,6 +178,7 @@ impl Instance {
             log,
             deadline,
             call: self.call,
+            values: self.values,
         }
     }
 }

@@ -234,6 +234,18 @@ impl<'de> Deserialize<'de> for KvRule {
 }
 
 impl HttpRule {
+    /// What a component without a manifest asks for.
+    pub(super) fn any() -> Self {
+        Self {
+            host: HostPattern::Any,
+            methods: reading(),
+            scheme: Scheme::Https,
+            port: None,
+            private: false,
+            reason: String::new(),
+        }
+    }
+
     pub fn port(&self) -> u16 {
         self.port.unwrap_or_else(|| self.scheme.port())
     }

@@ -5,7 +5,7 @@
 
 use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
-use super::grant::{Capabilities, KvRule};
+use super::grant::{Capabilities, HttpRule, KvRule};
 use super::load::LoadError;
 use super::manifest::{self, Manifest, ManifestError};
 use super::request::Request;
@@ -18,9 +18,14 @@ const VERSION: &str = "@0.1.0";
 const TOOLS: &str = "holdfast:plugin/tools@0.1.0";
 const RESUMABLE: &str = "holdfast:plugin/resumable@0.1.0";
 const KV: &str = "holdfast:plugin/kv@0.1.0";
+const SECRETS: &str = "holdfast:plugin/secrets@0.1.0";
 /// Always linked: they reach nothing but the call itself. `types` has no functions.
-const ALWAYS: [&str; 3] =
-    ["holdfast:plugin/log@0.1.0", "holdfast:plugin/control@0.1.0", "holdfast:plugin/types@0.1.0"];
+const ALWAYS: [&str; 4] = [
+    "holdfast:plugin/config@0.1.0",
+    "holdfast:plugin/control@0.1.0",
+    "holdfast:plugin/log@0.1.0",
+    "holdfast:plugin/types@0.1.0",
+];
 
 /// How every WebAssembly file begins.
 const MAGIC: &[u8] = b"\0asm";
@@ -29,6 +34,56 @@ const MAGIC: &[u8] = b"\0asm";
 const MAX_FUNCTION_BYTES: usize = 2 << 20;
 const MAX_FUNCTIONS: u64 = 200_000;
 const MAX_MODULES: u64 = 256;
+
+/// What an interface needs to be granted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Capability {
+    Kv,
+    Http,
+    Secrets,
+}
+
+impl Capability {
+    /// None = nothing, or nothing that could be.
+    fn of(interface: &str) -> Option<Self> {
+        match interface {
+            KV => Some(Self::Kv),
+            SECRETS => Some(Self::Secrets),
+            name if wasi::is_http(name) => Some(Self::Http),
+            _ => None,
+        }
+    }
+
+    fn is_in(self, capabilities: &Capabilities) -> bool {
+        match self {
+            Self::Kv => !capabilities.kv.scopes.is_empty(),
+            Self::Http => !capabilities.http.is_empty(),
+            Self::Secrets => !capabilities.secrets.is_empty(),
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::Http => "http",
+            Self::Secrets => "secrets",
+        }
+    }
+
+    fn how_to_grant(self, plugin: &str) -> String {
+        match self {
+            Self::Kv => format!(
+                "grant it with `holdfast plugin grant {plugin}`, or `kv = true` in [plugins.{plugin}.grants]"
+            ),
+            Self::Http => format!(
+                "grant it with `holdfast plugin grant {plugin}`, or a `[[plugins.{plugin}.grants.http]]` table for each `host` that it may reach"
+            ),
+            Self::Secrets => format!(
+                "grant it with a `[[plugins.{plugin}.grants.secrets]]` table for each use of a secret"
+            ),
+        }
+    }
+}
 
 /// What stands at a component's root.
 #[derive(Debug, Default)]
@@ -62,33 +117,32 @@ impl Names {
 
     /// What it asks for: what its manifest says, or else what its imports imply.
     pub(super) fn request(&self) -> Request {
-        let imports = |interface: &str| self.imports.iter().any(|name| name == interface);
+        let imports = |capability| self.imports.iter().any(|name| Capability::of(name) == Some(capability));
         if let Some(manifest) = &self.manifest {
             return Request { asked: manifest.requests.clone(), declared: true };
         }
-        let kv = if imports(KV) { KvRule::all() } else { KvRule::default() };
-        Request { asked: Capabilities { kv, ..Capabilities::default() }, declared: false }
+        let kv = if imports(Capability::Kv) { KvRule::all() } else { KvRule::default() };
+        let http = imports(Capability::Http).then(HttpRule::any).into_iter().collect();
+        Request { asked: Capabilities { kv, http, ..Capabilities::default() }, declared: false }
     }
 
     fn check_import(&self, name: &str, plugin: &str, grants: &Capabilities) -> Result<(), LoadError> {
-        if ALWAYS.contains(&name) || wasi::is_base(name) || (name == KV && !grants.kv.scopes.is_empty()) {
+        if ALWAYS.contains(&name) || wasi::is_base(name) {
             return Ok(());
         }
-        let requested =
-            |asks: fn(&Capabilities) -> bool| self.manifest.as_ref().is_none_or(|it| asks(&it.requests));
-        let hint = if name == KV && !requested(|asked| !asked.kv.scopes.is_empty()) {
-            "its manifest does not request it: add `kv` to [requests] in plugin.toml and build it again"
-                .to_owned()
-        } else if name == KV {
-            format!(
-                "grant it with `holdfast plugin grant {plugin}`, or `kv = true` in [plugins.{plugin}.grants]"
-            )
-        } else if name.starts_with(PACKAGE) && !name.ends_with(VERSION) {
-            "this host serves holdfast:plugin@0.1.0".to_owned()
-        } else if name.starts_with("wasi:http/") {
-            "HTTP egress is not offered by this version".to_owned()
-        } else {
-            "nothing in this host provides it".to_owned()
+        let hint = match Capability::of(name) {
+            Some(capability) if capability.is_in(grants) => return Ok(()),
+            Some(capability) if self.manifest.as_ref().is_some_and(|it| !capability.is_in(&it.requests)) => {
+                let key = capability.key();
+                format!(
+                    "its manifest does not request it: add `{key}` to [requests] in plugin.toml and build it again"
+                )
+            }
+            Some(capability) => capability.how_to_grant(plugin),
+            None if name.starts_with(PACKAGE) && !name.ends_with(VERSION) => {
+                "this host serves holdfast:plugin@0.1.0".to_owned()
+            }
+            None => "nothing in this host provides it".to_owned(),
         };
         Err(LoadError::Import { name: escaped(name, 100), hint })
     }
@@ -96,7 +150,10 @@ impl Names {
     /// Imports beyond the inert base: what the plugin can do to its surroundings.
     pub(super) fn capabilities(&self) -> Vec<String> {
         let mut names = self.imports.clone();
-        names.retain(|name| name.starts_with(PACKAGE) && !name.starts_with("holdfast:plugin/types@"));
+        names.retain(|name| {
+            (name.starts_with(PACKAGE) && !name.starts_with("holdfast:plugin/types@"))
+                || Capability::of(name).is_some()
+        });
         names.sort_unstable();
         names
     }

@@ -121,6 +121,8 @@ impl Job {
             grants: Arc::clone(&plugin.grants),
             meter: Arc::clone(&meter),
             call: Some(self.identity),
+            values: Arc::clone(parts.values()),
+            connector: Arc::clone(&parts.shared().connector),
         };
         let schema = checks.output.as_ref();
         let answered = |answer| Ended::answered(answer, schema, parts.limits(), &meter);

@@ -22,7 +22,7 @@ pub struct Limits {
     pub output_bytes: u64,
     /// Most bytes of the state that a call which asks a human has kept for the answer. 64 KiB.
     pub state_bytes: u64,
-    /// Most calls to the host's own interfaces (log, control, kv) during one call. 10 000.
+    /// Most calls to the host's own interfaces (log, control, kv, …) during one call. 10 000.
     pub host_calls: u64,
     /// Most bytes handed over in one host call. 1 MiB.
     pub host_call_bytes: u64,
@@ -36,6 +36,16 @@ pub struct Limits {
     pub resources: u64,
     /// Most calls running at once; further ones wait. 16.
     pub concurrent_calls: u32,
+    /// Most HTTP requests of one call, refused ones included. 50.
+    pub http_requests: u64,
+    /// Most bytes that one call sends over HTTP, headers included. 1 MiB.
+    pub http_request_bytes: u64,
+    /// Most bytes that one call receives over HTTP, headers included. 8 MiB.
+    pub http_response_bytes: u64,
+    /// Most bytes of the headers of one request or response. 32 KiB.
+    pub http_header_bytes: u64,
+    /// Most milliseconds until there is a connection, and then without a byte sent or received. 10 s.
+    pub http_idle_ms: u64,
     /// Most bytes of keys and values in one kv space. 1 MiB.
     pub kv_bytes: u64,
     /// Most entries in one kv space. 1000.
@@ -67,6 +77,11 @@ impl Default for Limits {
             table_elements: 100_000,
             resources: 1000,
             concurrent_calls: 16,
+            http_requests: 50,
+            http_request_bytes: 1 << 20,
+            http_response_bytes: 8 << 20,
+            http_header_bytes: 32 << 10,
+            http_idle_ms: 10_000,
             kv_bytes: 1 << 20,
             kv_entries: 1000,
             component_bytes: 64 << 20,
@@ -96,5 +111,10 @@ pub(super) fn setting(limit: Limit) -> Option<&'static str> {
         Limit::HostCalls => Some("host_calls"),
         Limit::HostCallBytes => Some("host_call_bytes"),
         Limit::State => Some("state_bytes"),
+        Limit::HttpRequests => Some("http_requests"),
+        Limit::HttpRequestBytes => Some("http_request_bytes"),
+        Limit::HttpResponseBytes => Some("http_response_bytes"),
+        Limit::HttpHeaders => Some("http_header_bytes"),
+        Limit::HttpIdle => Some("http_idle_ms"),
     }
 }

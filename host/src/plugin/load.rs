@@ -10,20 +10,23 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::component::{Component, HasSelf};
 
-use super::Shared;
 use super::bindings::FullPluginPre;
 use super::bindings::exports::holdfast::plugin::tools::Tool;
-use super::bindings::holdfast::plugin::kv;
+use super::bindings::holdfast::plugin::{kv, secrets};
 use super::bindings::resumable::ResumerPre;
 use super::call::{Answer, CallState, Instance, Question};
 use super::describe::{self, Checks, DescribeError};
+use super::egress;
 use super::grant::Capabilities;
 use super::inspect::{Names, inspect};
 use super::limits::Limits;
-use super::manifest::ManifestError;
+use super::manifest::{Manifest, ManifestError};
 use super::meter::Meter;
 use super::outcome::Ended;
 use super::prepared::{Code, Parts, Prepared};
+use super::request::Request;
+use super::values::Values;
+use super::{PluginSettings, Shared};
 use crate::clock::Clock;
 use crate::escape::escaped;
 use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part};
@@ -83,14 +86,17 @@ pub(super) async fn prepare(
     shared: &Arc<Shared>,
     id: &str,
     code: Arc<Code>,
-    limits: &Limits,
+    settings: &PluginSettings,
 ) -> Result<Prepared, LoadError> {
     check_name_part(id)?;
+    let limits = &settings.limits;
     check_size(id, code.size(), limits)?;
-    let Compiled { names, asked, component } = compile(shared, id, Arc::clone(&code)).await?;
+    let Compiled { names, asked, component } =
+        compile(shared, id, Arc::clone(&code), settings.grants.clone()).await?;
     let (pre, _) = link(shared, &component, &names, &asked)?;
     let tools = describe_twice(shared, id, &pre, limits).await?;
     let (specs, checks) = check_tools(shared, id, tools).await?;
+    let values = Arc::new(values(id, settings, names.manifest.as_ref()));
     Ok(Prepared::new(Parts {
         id: Arc::from(id),
         digest: code.digest().to_owned(),
@@ -100,8 +106,26 @@ pub(super) async fn prepare(
         names,
         component,
         limits: Arc::new(limits.clone()),
+        values,
         shared: Arc::clone(shared),
     }))
+}
+
+/// A plugin with a manifest gets the settings that it asks for there.
+fn values(id: &str, settings: &PluginSettings, manifest: Option<&Manifest>) -> Values {
+    let mut config = settings.config.clone();
+    config.retain(|name, _| {
+        let known = manifest.is_none_or(|manifest| manifest.config.contains_key(name));
+        if !known {
+            tracing::warn!(
+                plugin.id = id,
+                setting = name,
+                "the plugin's manifest has no such setting in [config]"
+            );
+        }
+        known
+    });
+    Values::new(config, settings.secrets.clone())
 }
 
 /// Also asked before a file is read at all.
@@ -122,7 +146,12 @@ struct Compiled {
 
 /// Everything that takes CPU in proportion to the bytes, on a thread made for it. A compilation cannot be
 /// stopped: one that takes too long keeps its place among the few that run at once until it ends.
-async fn compile(shared: &Arc<Shared>, id: &str, code: Arc<Code>) -> Result<Compiled, LoadError> {
+async fn compile(
+    shared: &Arc<Shared>,
+    id: &str,
+    code: Arc<Code>,
+    configured: Capabilities,
+) -> Result<Compiled, LoadError> {
     let work = async {
         let place =
             Arc::clone(&shared.compiling).acquire_owned().await.map_err(|_| LoadError::ShuttingDown)?;
@@ -130,7 +159,11 @@ async fn compile(shared: &Arc<Shared>, id: &str, code: Arc<Code>) -> Result<Comp
         let compiling = move || {
             let _place = place;
             let names = inspect(code.bytes())?;
-            let asked = names.request().asked;
+            let Request { mut asked, declared } = names.request();
+            if !declared {
+                // Imports do not say everything that the operator may have granted.
+                asked = asked.and(&configured);
+            }
             names.check(&id, &asked)?;
             let component = Component::new(&engine, code.bytes())
                 .map_err(|error| LoadError::Compile(escaped(&format!("{error:#}"), 500)))?;
@@ -156,6 +189,12 @@ pub(super) fn link(
     let mut linker = shared.linker.clone();
     if !grants.kv.scopes.is_empty() {
         kv::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
+    }
+    if !grants.secrets.is_empty() {
+        secrets::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
+    }
+    if !grants.http.is_empty() {
+        egress::add_to_linker(&mut linker).map_err(refused)?;
     }
     let pre = linker.instantiate_pre(component).map_err(refused)?;
     let resumable = names.resumable().then(|| ResumerPre::new(pre.clone()));
@@ -205,6 +244,8 @@ async fn describe(
         grants: Arc::default(),
         meter: Arc::clone(&meter),
         call: None,
+        values: Arc::default(),
+        connector: Arc::clone(&shared.connector),
     };
     let (engine, pre) = (shared.engine.clone(), pre.clone());
     let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;

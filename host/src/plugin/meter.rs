@@ -42,6 +42,10 @@ pub(super) struct Meter {
     output_bytes: AtomicU64,
     log_lines: AtomicU64,
     log_lines_dropped: AtomicU64,
+    http_requests: AtomicU64,
+    http_requests_sent: AtomicU64,
+    http_sent_bytes: AtomicU64,
+    http_received_bytes: AtomicU64,
     /// Nanoseconds of CPU in finished polls.
     cpu_spent: AtomicU64,
     /// The thread's CPU clock at the start of the poll under way, in nanoseconds.
@@ -92,6 +96,35 @@ impl Meter {
         fits
     }
 
+    /// Counts a request that a guest would like to send.
+    pub(super) fn http_request(&self, limits: &Limits) -> Result<(), LimitReached> {
+        let requests = self.http_requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if requests > limits.http_requests { Err(self.reached(Limit::HttpRequests)) } else { Ok(()) }
+    }
+
+    pub(super) fn http_request_sent(&self) {
+        self.http_requests_sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether so many bytes may still be sent.
+    pub(super) fn http_may_send(&self, limits: &Limits, bytes: usize) -> Result<(), LimitReached> {
+        let sent = self.http_sent_bytes.load(Ordering::Relaxed).saturating_add(bytes as u64);
+        if sent > limits.http_request_bytes { Err(self.reached(Limit::HttpRequestBytes)) } else { Ok(()) }
+    }
+
+    pub(super) fn http_sent(&self, bytes: usize) {
+        self.http_sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that a server sent.
+    pub(super) fn http_received(&self, limits: &Limits, bytes: usize) -> Result<(), LimitReached> {
+        let received = self.http_received_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if received > limits.http_response_bytes {
+            return Err(self.reached(Limit::HttpResponseBytes));
+        }
+        Ok(())
+    }
+
     pub(super) fn output(&self, bytes: u64) {
         self.output_bytes.store(bytes, Ordering::Relaxed);
     }
@@ -110,6 +143,9 @@ impl Meter {
             output_bytes: self.output_bytes.load(Ordering::Relaxed),
             log_lines: self.log_lines.load(Ordering::Relaxed),
             log_lines_dropped: self.log_lines_dropped.load(Ordering::Relaxed),
+            http_requests: self.http_requests_sent.load(Ordering::Relaxed),
+            http_sent_bytes: self.http_sent_bytes.load(Ordering::Relaxed),
+            http_received_bytes: self.http_received_bytes.load(Ordering::Relaxed),
         }
     }
 }

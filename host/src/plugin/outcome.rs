@@ -79,8 +79,8 @@ impl Ended {
         Self::of(OutcomeKind::Trap { trap }, "The tool crashed.").because(reason)
     }
 
-    /// What the guest itself says. A call that was denied something and did not cope is `denied`, whatever it
-    /// calls that itself.
+    /// What the guest itself says. A call that was denied something or ran into a limit, and did not cope, is
+    /// that, whatever it calls it itself.
     pub(super) fn answered(
         answer: Result<Output, Failure>,
         schema: Option<&Schema>,
@@ -91,14 +91,19 @@ impl Ended {
             Ok(output) => done(output, schema, limits, meter),
             Err(failure) => failed(failure),
         };
-        match (&ended.kind, meter.denial()) {
-            (OutcomeKind::ToolError | OutcomeKind::GuestFailure { .. }, Some((denial, _))) => {
-                let capability = denial.capability.to_owned();
-                let text = format!("The tool may not do this ({capability}). It says: {}", ended.text);
-                Self { kind: OutcomeKind::Denied { capability }, text, ..ended }
-            }
-            _ => ended,
+        if !matches!(ended.kind, OutcomeKind::ToolError | OutcomeKind::GuestFailure { .. }) {
+            return ended;
         }
+        if let Some((denial, _)) = meter.denial() {
+            let capability = denial.capability.to_owned();
+            let text = format!("The tool may not do this ({capability}). It says: {}", ended.text);
+            return Self { kind: OutcomeKind::Denied { capability }, text, ..ended };
+        }
+        if let Some(limit) = meter.hit() {
+            let text = format!("The tool reached a limit: {limit}. It says: {}", ended.text);
+            return Self { kind: OutcomeKind::Limit { limit }, text, ..ended };
+        }
+        ended
     }
 
     /// What happened to a guest that gave no answer.

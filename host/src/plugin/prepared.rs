@@ -20,6 +20,7 @@ use super::limits::Limits;
 use super::load::{self, LoadError};
 use super::manifest::Manifest;
 use super::request::Request;
+use super::values::Values;
 use super::{Loaded, Plugin, Shared};
 use crate::tool::{ToolName, ToolSpec, hex};
 
@@ -74,6 +75,7 @@ pub(super) struct Parts {
     pub(super) names: Names,
     pub(super) component: Component,
     pub(super) limits: Arc<Limits>,
+    pub(super) values: Arc<Values>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -137,6 +139,10 @@ impl Prepared {
         })))
     }
 
+    pub(super) fn values(&self) -> &Arc<Values> {
+        &self.0.values
+    }
+
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
     }
@@ -151,6 +157,7 @@ impl Prepared {
         if problems.is_empty() {
             return Ok(checks);
         }
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Err(format!("the arguments do not fit the tool's schema: {}", problems.join("; ")))
     }
 }

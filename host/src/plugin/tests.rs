@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use self::guest::Guest;
-use super::{Capabilities, Invocation, Limits, LoadError, Plugin, PluginHost, PluginSettings};
+use super::{Capabilities, Invocation, Limits, LoadError, Network, Plugin, PluginHost, PluginSettings};
 use crate::clock::Clock;
 use crate::id::{CallId, OrgId, RunId, SessionId, UserId};
 use crate::session::Owner;
@@ -26,7 +26,8 @@ pub(crate) struct Home {
 
 pub(crate) async fn home() -> Home {
     let (store, folder) = store().await;
-    Home { host: PluginHost::new(store.clone(), Clock::manual(), None).unwrap(), store, _folder: folder }
+    let host = PluginHost::new(store.clone(), Clock::manual(), None, Network::default()).unwrap();
+    Home { host, store, _folder: folder }
 }
 
 pub(super) async fn store() -> (Arc<dyn Store>, TempDir) {
@@ -151,8 +152,8 @@ async fn imports_are_refused_by_name() {
     let importing = async |name: &str| refusal(&Guest::new().importing(name)).await;
     assert!(importing("holdfast:plugin/kv@0.1.0").await.contains("`kv = true` in [plugins.test.grants]"));
     assert!(importing("holdfast:plugin/log@0.2.0").await.contains("serves holdfast:plugin@0.1.0"));
-    assert!(importing("holdfast:plugin/secrets@0.1.0").await.contains("nothing in this host"));
-    assert!(importing("wasi:http/outgoing-handler@0.2.6").await.contains("HTTP egress is not offered"));
+    assert!(importing("holdfast:plugin/secrets@0.1.0").await.contains("grants.secrets]]`"));
+    assert!(importing("wasi:http/outgoing-handler@0.2.6").await.contains("grants.http]]`"));
     assert!(importing("wasi:http/types@0.2.6").await.contains("`wasi:http/types@0.2.6`"));
     assert!(importing("wasi:keyvalue/store@0.2.0").await.contains("nothing in this host provides it"));
     assert!(importing("wasi:cli/environment@0.3.0").await.contains("nothing in this host provides it"));

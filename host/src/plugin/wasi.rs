@@ -49,12 +49,24 @@ const INTERFACES: [&str; 27] = [
     "sockets/udp-create-socket",
 ];
 
+/// What `egress.rs` offers where it is granted.
+const HTTP_INTERFACES: [&str; 2] = ["http/outgoing-handler", "http/types"];
+
 /// Whether an import, such as `wasi:io/poll@0.2.6`, is part of the base.
 pub(super) fn is_base(import: &str) -> bool {
+    is_one_of(&INTERFACES, import)
+}
+
+/// Whether an import is about sending HTTP requests.
+pub(super) fn is_http(import: &str) -> bool {
+    is_one_of(&HTTP_INTERFACES, import)
+}
+
+fn is_one_of(interfaces: &[&str], import: &str) -> bool {
     import
         .strip_prefix("wasi:")
         .and_then(|rest| rest.split_once("@0.2."))
-        .is_some_and(|(interface, patch)| INTERFACES.contains(&interface) && patch.parse::<u16>().is_ok())
+        .is_some_and(|(interface, patch)| interfaces.contains(&interface) && patch.parse::<u16>().is_ok())
 }
 
 /// Most bytes a guest may write to a stream at once, and most random bytes in one call: what the host

@@ -306,14 +306,14 @@ impl Shelf {
 }
 
 async fn examine(host: &PluginHost, words: &Words, file: &PluginFile) -> Result<Candidate, FileError> {
-    let limits = words.settings(&file.id).limits;
-    let code = folder::read(&file.id, &file.path, &limits).await?;
+    let settings = words.settings(&file.id);
+    let code = folder::read(&file.id, &file.path, &settings.limits).await?;
     if let Some(revocation) = words.revocation(code.digest()) {
         // Nothing of it is run, not even to describe itself.
         let (digest, reason) = (code.digest().to_owned(), revocation.reason.clone());
         return Ok(Candidate::Revoked { digest, reason });
     }
-    Ok(Candidate::Ready(host.prepare(&file.id, Arc::new(code), &limits).await?))
+    Ok(Candidate::Ready(host.prepare(&file.id, Arc::new(code), &settings).await?))
 }
 
 /// For the operator. Of a component without a manifest all that is known is what it imports.

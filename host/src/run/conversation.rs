@@ -13,6 +13,29 @@ pub struct Turn {
     pub refused: Option<String>,
 }
 
+/// What is wrong with an answer, as the rest of a sentence.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// For the model: with what it wrote.
+    pub told: String,
+    /// For everybody who reads the run's failure: an answer that was not accepted is not shown.
+    pub shown: String,
+}
+
+impl Refusal {
+    /// Of words that quote nothing.
+    pub fn without_value(problem: String) -> Self {
+        Self { told: problem.clone(), shown: problem }
+    }
+
+    /// Of an answer that was not written to its end.
+    #[must_use]
+    pub fn of_a_part(self) -> Self {
+        let note = "(it was cut off at the length limit)";
+        Self { told: format!("{} {note}", self.told), shown: format!("{} {note}", self.shown) }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct CallRecord {
     /// With the arguments as they are or will be executed: an edit replaces the model's.

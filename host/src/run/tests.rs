@@ -178,18 +178,19 @@ fn an_answer_may_be_repaired_twice() {
     let mut run = structured();
     for repair in 1..=3 {
         run.replied(reply(&[]), at(repair)).unwrap();
-        assert_eq!(run.answer_refused("it is not valid JSON", at(repair)), Ok(()));
+        let refusal = Refusal { told: "7 is no city".to_owned(), shown: "/city breaks /type".to_owned() };
+        assert_eq!(run.answer_refused(&refusal, at(repair)), Ok(()));
         if repair < 3 {
             assert_eq!(show(&run).split(": ").last(), Some("call the model"));
             let last = run.messages(&[]).pop();
             let Some(Message::User { text, .. }) = last else { panic!("{last:?}") };
-            assert!(text.starts_with("Your answer was not accepted: it is not valid JSON. Answer again"));
+            assert!(text.starts_with("Your answer was not accepted: 7 is no city. Answer again"));
         }
     }
     check(&run, &expect!["FAILED v8: done"]);
     let RunStatus::Failed { failure } = run.status() else { panic!("{:?}", run.status()) };
     assert_eq!(failure.kind, FailureKind::ModelError);
-    assert!(failure.message.ends_with("after 2 repairs: it is not valid JSON."), "{}", failure.message);
+    assert!(failure.message.ends_with("after 2 repairs: /city breaks /type."), "{}", failure.message);
     assert_eq!(run.structured(), None);
 }
 

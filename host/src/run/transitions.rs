@@ -1,6 +1,6 @@
 //! What the runner tells a run: each method checks that the transition is legal and records events.
 
-use super::{CallState, InvalidTransition, REFUSAL, REPAIRS, Run, RunStatus};
+use super::{CallState, InvalidTransition, REFUSAL, REPAIRS, Refusal, Run, RunStatus};
 use crate::audit::Actor;
 use crate::clock::Timestamp;
 use crate::event::{Failure, FailureKind, Recorded, RunEvent};
@@ -40,16 +40,17 @@ impl Run {
 
     /// The answer does not fit. The model is told what is wrong and asked again, [`REPAIRS`] times; then the
     /// run fails.
-    pub fn answer_refused(&mut self, problem: &str, at: Timestamp) -> Result<(), InvalidTransition> {
+    pub fn answer_refused(&mut self, refusal: &Refusal, at: Timestamp) -> Result<(), InvalidTransition> {
         self.check_answer()?;
         let refused_before = self.turns.iter().filter(|turn| turn.refused.is_some()).count();
+        let Refusal { told, shown } = refusal;
         let feedback = format!(
-            "{REFUSAL}: {problem}. Answer again, with one JSON value that fits the schema and nothing else."
+            "{REFUSAL}: {told}. Answer again, with one JSON value that fits the schema and nothing else."
         );
         self.record(at, RunEvent::AnswerRefused { feedback });
         if refused_before == REPAIRS {
             let message = format!(
-                "The model's answer does not fit the response schema, nor did it after {REPAIRS} repairs: {problem}."
+                "The model's answer does not fit the response schema, nor did it after {REPAIRS} repairs: {shown}."
             );
             let failure = Failure { kind: FailureKind::ModelError, message };
             self.record(at, RunEvent::Failed { failure });

@@ -11,8 +11,8 @@ use super::Runner;
 use super::drive::DriveError;
 use crate::event::{Failure, FailureKind};
 use crate::model::Request;
-use crate::run::Run;
-use crate::schema::Schema;
+use crate::run::{Refusal, Run};
+use crate::schema::{Misfit, Schema};
 
 /// Most problems that a model is told at once.
 const PROBLEMS: usize = 5;
@@ -47,10 +47,8 @@ impl Runner {
         let now = self.clock.now();
         match checked {
             Ok(Ok(json)) => run.answer_accepted(json, now)?,
-            Ok(Err(problem)) if cut_off => {
-                run.answer_refused(&format!("{problem} (it was cut off at the length limit)"), now)?;
-            }
-            Ok(Err(problem)) => run.answer_refused(&problem, now)?,
+            Ok(Err(refusal)) if cut_off => run.answer_refused(&refusal.of_a_part(), now)?,
+            Ok(Err(refusal)) => run.answer_refused(&refusal, now)?,
             Err(_panic) => {
                 // The panic hook has logged what and where.
                 let message = "The answer could not be checked against the response schema.".to_owned();
@@ -61,20 +59,24 @@ impl Runner {
     }
 }
 
-/// The JSON in the text, if it fits, or what is wrong, as the rest of a sentence.
-fn check(schema: &Value, text: &str) -> Result<String, String> {
+/// The JSON in the text, if it fits.
+fn check(schema: &Value, text: &str) -> Result<String, Refusal> {
     // It was checked when the run began; a newer version of this program may be stricter.
-    let schema = Schema::of_answer(schema).map_err(|error| format!("the response schema {error}"))?;
-    let (json, value) = extract(text)?;
+    let schema = Schema::of_answer(schema)
+        .map_err(|error| Refusal::without_value(format!("the response schema {error}")))?;
+    let (json, value) = extract(text).map_err(Refusal::without_value)?;
     let problems = schema.problems(&value, PROBLEMS);
     if problems.is_empty() {
-        Ok(json.to_owned())
-    } else {
-        Err(format!("it does not fit the schema: {}", problems.join("; ")))
+        return Ok(json.to_owned());
     }
+    let say = |one: fn(&Misfit) -> String| {
+        let said: Vec<String> = problems.iter().map(one).collect();
+        format!("it does not fit the schema: {}", said.join("; "))
+    };
+    Err(Refusal { told: say(Misfit::to_string), shown: say(Misfit::without_value) })
 }
 
-/// The one JSON value of a text.
+/// The one JSON value of a text, or what is wrong, in words that quote nothing of it.
 fn extract(text: &str) -> Result<(&str, Value), String> {
     let text = text.trim();
     if text.is_empty() {

@@ -97,8 +97,13 @@ impl Runner {
         self.settled(id).await?.ok_or(DecideError::NoSuchRun)
     }
 
-    /// The same without waiting for what follows. A caller that leaves meanwhile changes nothing.
-    pub async fn decide_at_once(&self, id: &RunId, request: DecideRequest) -> Result<(), DecideError> {
+    /// The same without waiting for what follows. Returns the approvals that the request is about. A caller
+    /// that leaves meanwhile changes nothing.
+    pub async fn decide_at_once(
+        &self,
+        id: &RunId,
+        request: DecideRequest,
+    ) -> Result<Vec<ApprovalId>, DecideError> {
         let (runner, id) = (self.clone(), id.clone());
         let decided = self.tasks.spawn(async move { runner.take_decision(&id, &request).await });
         match decided.await {
@@ -108,60 +113,98 @@ impl Runner {
         }
     }
 
-    async fn take_decision(&self, id: &RunId, request: &DecideRequest) -> Result<(), DecideError> {
+    async fn take_decision(
+        &self,
+        id: &RunId,
+        request: &DecideRequest,
+    ) -> Result<Vec<ApprovalId>, DecideError> {
         if self.is_draining() {
             return Err(DecideError::Draining);
         }
         // Before the key is looked up: what the same request decided meanwhile shows in the claim, and not
         // only in a run that waits no more.
         let mut run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
-        if let Some(claim) = &request.claim {
-            match self.store.find_claim(claim).await? {
-                None | Some(Claim::New) => {}
-                Some(Claim::Repeat(_)) => return Ok(()),
-                Some(Claim::Reused) => return Err(DecideError::KeyReused),
-            }
+        let decides = about(&run, &request.targets);
+        let claim = request.claim.clone().map(|claim| KeyClaim { decides: decides.clone(), ..claim });
+        if let Some(claim) = &claim
+            && let Some(taken) = self.store.find_claim(claim).await?
+        {
+            return claimed(taken, decides);
         }
-        let Some(targets) = targets(&run, &request.targets)? else { return Ok(()) };
+        let targets = self.targets(&run, &request.targets).await?;
         loop {
             // One time for both: what came in time is not recorded as late.
             let now = self.clock.now();
-            if let Some(decisions) = self.to_record(&run, &targets, request, now).await?
-                && (decisions.is_empty() || self.record(run, decisions, request, now).await?)
-            {
-                return Ok(());
+            if let Some(decisions) = self.to_record(&run, &targets, request, now).await? {
+                let taken = match &claim {
+                    // The key is this request's all the same: its repeat must not decide a later pause.
+                    Some(claim) if decisions.is_empty() => Some(self.store.claim(id, claim).await?),
+                    None if decisions.is_empty() => Some(Claim::New),
+                    claim => self.record(run, decisions, claim.as_ref(), now).await?,
+                };
+                if let Some(taken) = taken {
+                    return claimed(taken, decides);
+                }
             }
             run = self.store.load(id).await?.ok_or(DecideError::NoSuchRun)?;
         }
     }
 
-    /// False: somebody else changed the run first; look again.
+    /// None: somebody else changed the run first; look again.
     async fn record(
         &self,
         mut run: Run,
         decisions: Vec<Decided>,
-        request: &DecideRequest,
+        claim: Option<&KeyClaim>,
         now: Timestamp,
-    ) -> Result<bool, DecideError> {
+    ) -> Result<Option<Claim>, DecideError> {
         let present = self.presence.enter(&run.spec().id);
         if run.decide(decisions, now).is_err() {
             return Err(DecideError::NotPaused { current: run.status().word() });
         }
-        let saved = match &request.claim {
+        let saved = match claim {
             None => self.store.save(&mut run).await.map(|()| Claim::New),
             Some(claim) => self.store.save_claiming(&mut run, claim).await,
         };
         match saved {
-            Ok(Claim::New) => {}
-            Ok(Claim::Repeat(_)) => return Ok(true),
-            Ok(Claim::Reused) => return Err(DecideError::KeyReused),
-            Err(StoreError::Conflict) => return Ok(false),
+            Err(StoreError::Conflict) => return Ok(None),
+            Ok(Claim::New) if *run.status() == RunStatus::Running => self.spawn(run, present),
+            Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        if *run.status() == RunStatus::Running {
-            self.spawn(run, present);
+        saved.map(Some).map_err(DecideError::from)
+    }
+
+    /// The decisions that are meant, fixed at the moment the request arrived; none where the run is at work on
+    /// this very decision, and the caller only has to wait.
+    async fn targets(&self, run: &Run, wanted: &Targets) -> Result<Vec<(ApprovalId, Choice)>, DecideError> {
+        let choice = match wanted {
+            Targets::Named(named) => return Ok(named.clone()),
+            Targets::AllPending(choice) => choice,
+        };
+        let pending = run.pending();
+        if let (Choice::Approve { arguments, answer, .. }, [_, _, ..]) = (choice, pending) {
+            if arguments.is_some() {
+                return Err(DecideError::Ambiguous("arguments"));
+            }
+            if answer.is_some() {
+                return Err(DecideError::Ambiguous("answer"));
+            }
         }
-        Ok(true)
+        if pending.is_empty() {
+            let not_paused = DecideError::NotPaused { current: run.status().word() };
+            let decisions = run.latest_decisions();
+            if *run.status() != RunStatus::Running || decisions.is_empty() {
+                return Err(not_paused);
+            }
+            for Decided { approval_id, decision: taken, .. } in decisions {
+                let Some(asked) = run.asked_for(approval_id) else { return Err(not_paused) };
+                if !taken.agrees_with(&self.decision(asked, choice).await?) {
+                    return Err(not_paused);
+                }
+            }
+        }
+        Ok(pending.iter().map(|approval| (approval.id.clone(), choice.clone())).collect())
     }
 
     /// The decisions that are still to be taken; empty where all were taken before and say the same. None: the
@@ -233,7 +276,8 @@ impl Runner {
                     let problem = "is for a tool that asks (TOOL_INPUT): this call asks for a decision only";
                     return Err(DecideError::BadAnswer(problem.to_owned()));
                 }
-                let edited = match arguments {
+                // What equals the call's own arguments edits nothing.
+                let edited = match arguments.as_ref().filter(|arguments| asked.is_edited_by(arguments)) {
                     Some(arguments) => Some(self.edited(asked, arguments).await?),
                     None => None,
                 };
@@ -272,7 +316,8 @@ async fn checked(inquiry: &Inquiry, answer: Value) -> Result<Value, DecideError>
     let check = move || {
         // It was checked when the tool asked; a newer version of this program may be stricter.
         let schema = Schema::of_answer(&schema).map_err(|error| format!("its schema {error}"))?;
-        let problems = schema.problems(&answer, PROBLEMS);
+        let problems: Vec<String> =
+            schema.problems(&answer, PROBLEMS).iter().map(ToString::to_string).collect();
         if problems.is_empty() {
             return Ok(answer);
         }
@@ -285,55 +330,22 @@ async fn checked(inquiry: &Inquiry, answer: Value) -> Result<Value, DecideError>
     }
 }
 
-/// The approvals that are meant, fixed at the moment the request arrived. None: the run is at work on
-/// this very decision, and the caller only has to wait.
-fn targets(run: &Run, wanted: &Targets) -> Result<Option<Vec<(ApprovalId, Choice)>>, DecideError> {
-    let choice = match wanted {
-        Targets::Named(named) => return Ok(Some(named.clone())),
-        Targets::AllPending(choice) => choice,
-    };
-    let pending = run.pending();
-    if pending.is_empty() {
-        let same = |decided: &Decided| same_word(&decided.decision, choice);
-        let decisions = run.latest_decisions();
-        return if *run.status() == RunStatus::Running && !decisions.is_empty() && decisions.iter().all(same) {
-            Ok(None)
-        } else {
-            Err(DecideError::NotPaused { current: run.status().word() })
-        };
-    }
-    if let (Choice::Approve { arguments, answer, .. }, [_, _, ..]) = (choice, pending) {
-        if arguments.is_some() {
-            return Err(DecideError::Ambiguous("arguments"));
+/// The approvals that a request is about, at the moment it arrived.
+fn about(run: &Run, targets: &Targets) -> Vec<ApprovalId> {
+    match targets {
+        Targets::Named(named) => named.iter().map(|(id, _)| id.clone()).collect(),
+        Targets::AllPending(_) if run.pending().is_empty() => {
+            run.latest_decisions().iter().map(|decided| decided.approval_id.clone()).collect()
         }
-        if answer.is_some() {
-            return Err(DecideError::Ambiguous("answer"));
-        }
+        Targets::AllPending(_) => run.pending().iter().map(|approval| approval.id.clone()).collect(),
     }
-    Ok(Some(pending.iter().map(|approval| (approval.id.clone(), choice.clone())).collect()))
 }
 
-fn same_word(taken: &Decision, choice: &Choice) -> bool {
-    match (taken, choice) {
-        (Decision::Approve { edited, .. }, Choice::Approve { arguments, answer: None, .. }) => {
-            edited.as_ref().map(|edited| &edited.arguments) == arguments.as_ref()
-        }
-        (Decision::Answer { answer: taken, .. }, Choice::Approve { answer, arguments: None, .. }) => {
-            Some(taken) == answer.as_ref()
-        }
-        (Decision::Result { output: taken }, Choice::Result { output }) => taken == output,
-        (Decision::Reject { .. }, Choice::Reject { .. })
-        | (Decision::Retry, Choice::Retry)
-        | (Decision::Fail { .. }, Choice::Fail { .. }) => true,
-        (
-            Decision::Approve { .. }
-            | Decision::Reject { .. }
-            | Decision::Answer { .. }
-            | Decision::Retry
-            | Decision::Result { .. }
-            | Decision::Fail { .. }
-            | Decision::Expire,
-            _,
-        ) => false,
+/// What a request is about whose key is this: the same as its original.
+fn claimed(claim: Claim, decides: Vec<ApprovalId>) -> Result<Vec<ApprovalId>, DecideError> {
+    match claim {
+        Claim::New => Ok(decides),
+        Claim::Repeat { decides, .. } => Ok(decides),
+        Claim::Reused => Err(DecideError::KeyReused),
     }
 }

@@ -208,7 +208,7 @@ fn timed_out(timeout_ms: u64) -> Failure {
     Failure { kind: FailureKind::Timeout, message }
 }
 
-fn internal() -> Failure {
+pub(super) fn internal() -> Failure {
     let message = "The server could not go on with this run. Its log has the reason.".to_owned();
     Failure { kind: FailureKind::Internal, message }
 }

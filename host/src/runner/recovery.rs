@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Runner;
+use super::drive::internal;
 use super::presence::Present;
 use crate::id::{ApprovalId, RunId, UserId};
 use crate::run::RunStatus;
-use crate::store::{CLAIM_AGE, StoreError};
+use crate::store::{CLAIM_AGE, StoreError, WriteOff};
 use crate::tool::{Decided, Decision};
 
 /// Runs that a process which starts takes up in one [`PACE`]. Thousands at once would read their journals,
@@ -46,7 +47,8 @@ impl Runner {
         Ok(found)
     }
 
-    /// A run that cannot be taken up is left to the next start, and keeps no other from going on.
+    /// A run that cannot be taken up is left to the next start, and keeps no other from going on. One whose
+    /// journal is damaged cannot be read by that either: it ends here.
     async fn take_up(&self, id: &RunId, present: Present) {
         let claimed = async {
             let Some(mut run) = self.store.load(id).await? else { return Ok(None) };
@@ -63,6 +65,13 @@ impl Runner {
         match claimed.await {
             Ok(Some(run)) => self.spawn(run, present),
             Ok(None) => {}
+            Err(error @ StoreError::Damaged(_)) => {
+                let ended = self.write_off(id, &error, WriteOff::Failed(internal())).await;
+                self.queue.changed();
+                if let Err(error) = ended {
+                    tracing::error!(error = &error as &dyn std::error::Error, run.id = %id, "cannot end a run");
+                }
+            }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, run.id = %id, "cannot take up a run");
             }

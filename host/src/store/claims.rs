@@ -1,22 +1,53 @@
-//! Statements on idempotency keys.
+//! Idempotency keys, and statements on them.
+
+use std::time::Duration;
 
 use super::dialect::{Dialect, Sql};
 use super::writer::Undo;
-use super::{CLAIM_AGE, Claim, Creation, KeyClaim, StoreError};
+use super::{Creation, StoreError};
 use crate::clock::Timestamp;
-use crate::id::RunId;
+use crate::id::{ApprovalId, OrgId, RunId, UserId};
+
+/// How long an idempotency key is remembered.
+pub const CLAIM_AGE: Duration = Duration::from_hours(24);
+
+/// A caller's `Idempotency-Key`: one principal's word for one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyClaim {
+    pub org: OrgId,
+    pub user: UserId,
+    pub key: String,
+    /// SHA-256 over method, path and body.
+    pub request: String,
+    /// The approvals that it is about; none = it starts a run.
+    pub decides: Vec<ApprovalId>,
+    pub at: Timestamp,
+}
+
+/// What a claim on an idempotency key came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The key was free.
+    New,
+    /// The same request came before: its run, and what it decided there. Nothing was written.
+    Repeat { run: RunId, decides: Vec<ApprovalId> },
+    /// The key belongs to another request. Nothing was written.
+    Reused,
+}
 
 pub(super) async fn take<D: Dialect, T: From<Claim>>(
     sql: &mut Sql<'_, D>,
     claim: &KeyClaim,
     run: &RunId,
 ) -> Result<(), Undo<T>> {
+    let decides = serde_json::to_string(&claim.decides).map_err(StoreError::database)?;
     let taken = sql
         .execute(
-            "insert into idempotency_keys (org_id, user_id, key, request, run_id, created_at)
-             values ($1, $2, $3, $4, $5, $6)
+            "insert into idempotency_keys (org_id, user_id, key, request, run_id, created_at, decides)
+             values ($1, $2, $3, $4, $5, $6, $8)
              on conflict (org_id, user_id, key) do update
-             set request = excluded.request, run_id = excluded.run_id, created_at = excluded.created_at
+             set request = excluded.request, run_id = excluded.run_id, created_at = excluded.created_at,
+                 decides = excluded.decides
              where idempotency_keys.created_at <= $7",
             &[
                 claim.org.as_str().into(),
@@ -26,13 +57,14 @@ pub(super) async fn take<D: Dialect, T: From<Claim>>(
                 run.as_str().into(),
                 claim.at.into(),
                 forgotten(claim).into(),
+                decides.as_str().into(),
             ],
         )
         .await?;
     if taken == 1 {
         return Ok(());
     }
-    // Another process took it since it was looked up.
+    // Somebody else took it since it was looked up.
     match find(sql, claim).await? {
         Some(taken) => Err(Undo::Refused(taken.into())),
         None => Err(Undo::Failed(StoreError::Conflict)),
@@ -45,7 +77,7 @@ pub(super) async fn find<D: Dialect>(
 ) -> Result<Option<Claim>, StoreError> {
     let row = sql
         .row(
-            "select request, run_id from idempotency_keys
+            "select request, run_id, decides from idempotency_keys
              where org_id = $1 and user_id = $2 and key = $3 and created_at > $4",
             &[
                 claim.org.as_str().into(),
@@ -57,7 +89,9 @@ pub(super) async fn find<D: Dialect>(
         .await?;
     let Some(row) = row else { return Ok(None) };
     if row.text(0)? == claim.request {
-        Ok(Some(Claim::Repeat(RunId::from(row.text(1)?))))
+        let decides = serde_json::from_str(&row.text(2)?)
+            .map_err(|error| StoreError::Damaged(format!("idempotency key: {error}")))?;
+        Ok(Some(Claim::Repeat { run: RunId::from(row.text(1)?), decides }))
     } else {
         Ok(Some(Claim::Reused))
     }
@@ -77,7 +111,7 @@ impl From<Claim> for Creation {
     fn from(claim: Claim) -> Self {
         match claim {
             Claim::New => Self::Created,
-            Claim::Repeat(run) => Self::Repeat(run),
+            Claim::Repeat { run, .. } => Self::Repeat(run),
             Claim::Reused => Self::KeyReused,
         }
     }

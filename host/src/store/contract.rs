@@ -14,7 +14,7 @@ use crate::agent::{Agent, Options};
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::event::{Failure, FailureKind, NewRun};
-use crate::id::{AgentId, Ids};
+use crate::id::{AgentId, Ids, UserId};
 use crate::key::{Role, Token};
 use crate::session::{Chunk, ChunkOf, Media, Owner, Reply, Tokens};
 use crate::tool::{
@@ -136,6 +136,7 @@ impl Home {
             user: UserId::from("ann"),
             key: key.to_owned(),
             request: request.to_owned(),
+            decides: Vec::new(),
             at: self.now(),
         }
     }
@@ -405,12 +406,25 @@ async fn an_idempotency_key_belongs_to_one_request() {
         assert_eq!(repeat.unsaved().len(), 1);
 
         run.cancel(UserId::from("ann"), home.now()).unwrap();
-        assert_eq!(store.save_claiming(&mut run, &claim).await.unwrap(), Claim::Repeat(id.clone()));
+        assert_eq!(
+            store.save_claiming(&mut run, &claim).await.unwrap(),
+            Claim::Repeat { run: id.clone(), decides: Vec::new() }
+        );
         assert_eq!(store.save_claiming(&mut run, &other).await.unwrap(), Claim::Reused);
         assert_eq!(run.unsaved().len(), 1);
         let fresh = home.claim("key 2", "request");
         assert_eq!(store.save_claiming(&mut run, &fresh).await.unwrap(), Claim::New);
-        assert_eq!(store.find_claim(&fresh).await.unwrap(), Some(Claim::Repeat(id)));
+        assert_eq!(
+            store.find_claim(&fresh).await.unwrap(),
+            Some(Claim::Repeat { run: id.clone(), decides: Vec::new() })
+        );
+        // Nothing but the key, for a request to which nothing is left to be done.
+        let about = vec![ApprovalId::from("approval")];
+        let late = KeyClaim { decides: about.clone(), ..home.claim("key 3", "request") };
+        let repeat = Claim::Repeat { run: id.clone(), decides: about };
+        assert_eq!(store.claim(&id, &late).await.unwrap(), Claim::New);
+        assert_eq!(store.claim(&id, &late).await.unwrap(), repeat);
+        assert_eq!(store.claim(&id, &home.claim("key 3", "other")).await.unwrap(), Claim::Reused);
         // Another user's key of the same name is another key.
         let theirs = KeyClaim { user: UserId::from("bob"), ..claim };
         assert_eq!(store.find_claim(&theirs).await.unwrap(), None);

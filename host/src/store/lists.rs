@@ -134,6 +134,16 @@ pub(super) async fn runs<D: Dialect>(
     Ok(Listed { rows: summaries(sql, &rows).await?, total })
 }
 
+static ONE: LazyLock<String> = LazyLock::new(|| format!("select {COLUMNS} from runs where id = $1"));
+
+pub(super) async fn one<D: Dialect>(
+    sql: &mut Sql<'_, D>,
+    run: &RunId,
+) -> Result<Option<RunSummary>, StoreError> {
+    let rows = sql.rows(ONE.as_str(), &[run.as_str().into()]).await?;
+    Ok(summaries(sql, &rows).await?.pop())
+}
+
 static OF_SESSION: LazyLock<String> =
     LazyLock::new(|| format!("select {COLUMNS} from runs where session_id = $1 order by turn"));
 

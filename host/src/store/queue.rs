@@ -5,7 +5,7 @@
 
 use super::dialect::{Dialect, Sql};
 use super::row::RunRow;
-use super::{Creation, KeyClaim, StoreError};
+use super::{KeyClaim, StoreError};
 use crate::id::{OrgId, RunId, SessionId};
 
 /// On what terms a run is let in.
@@ -24,6 +24,25 @@ impl Default for Terms {
     fn default() -> Self {
         Self { claim: None, lane: Lane::Direct, idle_session: false, max_queued: u32::MAX }
     }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Creation {
+    Created,
+    /// As [`Claim::Repeat`](super::Claim::Repeat).
+    Repeat(RunId),
+    /// As [`Claim::Reused`](super::Claim::Reused).
+    KeyReused,
+    /// The session belongs to somebody else, or to another agent.
+    ForeignSession,
+    /// This run of the session is at work, or first in its queue.
+    SessionBusy(RunId),
+    /// This run of the session waits for humans.
+    SessionPaused(RunId),
+    QueueFull,
+    /// The agent was deleted a moment ago.
+    AgentDeleted,
 }
 
 /// What a queued run waits for.

@@ -1,11 +1,12 @@
 //! [`Store`] over any [`Dialect`]: reads go to a small pool, writes to the [`Writer`](super::writer::Writer).
 
 mod open;
+mod write;
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use sqlx::Pool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::announcements::{self, Announcement};
@@ -13,14 +14,14 @@ use super::dialect::{Dialect, Sql};
 use super::kv::Put;
 use super::row::{OriginRow, RunChange};
 use super::watch::{OutboxWatch, Watch, Watchers};
-use super::writer::{Reply, Write};
+use super::writer::Write;
 use super::{
     AgentWrite, AgentWritten, ApprovalFilter, ApprovalRow, AuditFilter, AuditRow, Caps, Claim, Creation,
     Deletion, DueWebhook, Exchange, HistoryWindow, KeptComponent, KeyClaim, KvCondition, KvEntry, KvRefusal,
     KvSpace, Listed, PluginGrant, PluginWrite, QueueState, Range, Redelivery, Revocation, RunFilter,
     RunSummary, ServedComponent, SessionFilter, Store, StoreError, StoredAgent, Terms, WebhookAttempt,
-    WebhookDelivery, WebhookFilter, WebhookPrune, agents, approvals, audit, claims, deliveries, history,
-    keys, kv, lists, outbox, plugins, queue, runs, sessions, usage,
+    WebhookDelivery, WebhookFilter, WebhookPrune, WriteOff, agents, approvals, audit, claims, deliveries,
+    history, keys, kv, lists, outbox, plugins, queue, runs, sessions, usage,
 };
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
@@ -51,43 +52,6 @@ pub(super) enum Access {
     Shared,
 }
 
-impl<D: Dialect> SqlStore<D> {
-    fn queue(&self) -> std::sync::MutexGuard<'_, Option<mpsc::Sender<Write>>> {
-        // What it guards is one assignment: it is whole whatever its holder died of.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn write<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let queue = self.queue().clone().ok_or(StoreError::Closed)?;
-        queue.send(write(reply)).await.map_err(|_| StoreError::Closed)?;
-        drop(queue);
-        answer.await.map_err(|_| StoreError::Closed)?
-    }
-
-    fn subscriptions(&self) -> &[Subscription] {
-        self.subscriptions.get().map_or(&[], Vec::as_slice)
-    }
-
-    fn check_owner(&self) -> Result<(), StoreError> {
-        match self.access {
-            Access::Owner => Ok(()),
-            Access::Shared => Err(StoreError::Shared),
-        }
-    }
-
-    async fn save_with(&self, run: &mut Run, claim: Option<&KeyClaim>) -> Result<Claim, StoreError> {
-        self.check_owner()?;
-        let change = Box::new(RunChange::of(run, self.subscriptions())?);
-        let claim = claim.cloned();
-        let claim = self.write(|reply| Write::Save(change, claim, reply)).await?;
-        if claim == Claim::New {
-            run.saved();
-        }
-        Ok(claim)
-    }
-}
-
 #[async_trait::async_trait]
 impl<D: Dialect> Store for SqlStore<D> {
     async fn create(&self, run: &mut Run, terms: &Terms) -> Result<Creation, StoreError> {
@@ -111,6 +75,22 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     async fn save_claiming(&self, run: &mut Run, claim: &KeyClaim) -> Result<Claim, StoreError> {
         self.save_with(run, Some(claim)).await
+    }
+
+    async fn summary(&self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
+        lists::one(&mut Sql::<D>(&mut *self.readers.acquire().await?), run).await
+    }
+
+    async fn write_off(&self, run: &RunId, end: &WriteOff, at: Timestamp) -> Result<(), StoreError> {
+        self.check_owner()?;
+        let (run, end) = (run.clone(), Box::new(end.clone()));
+        self.write(|reply| Write::End(run, end, at, reply)).await
+    }
+
+    async fn claim(&self, run: &RunId, claim: &KeyClaim) -> Result<Claim, StoreError> {
+        self.check_owner()?;
+        let (run, claim) = (run.clone(), Box::new(claim.clone()));
+        self.write(|reply| Write::Claim(run, claim, reply)).await
     }
 
     async fn load(&self, run: &RunId) -> Result<Option<Run>, StoreError> {

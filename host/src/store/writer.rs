@@ -20,9 +20,9 @@ use super::row::{OriginRow, RunChange};
 use super::watch::Watchers;
 use super::{
     AgentWrite, AgentWritten, Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, PluginWrite,
-    Redelivery, ServedComponent, StoreError, Terms, WebhookAttempt, WebhookPrune,
+    Redelivery, ServedComponent, StoreError, Terms, WebhookAttempt, WebhookPrune, WriteOff,
 };
-use super::{agents, claims, keys, kv, outbox, plugins, runs, sessions};
+use super::{agents, claims, keys, kv, outbox, plugins, runs, sessions, write_off};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, RunId, SessionId};
 use crate::key::ApiKey;
@@ -34,6 +34,8 @@ pub(super) const MOST: usize = 256;
 pub(super) enum Write {
     Create(Box<OriginRow>, Box<RunChange>, Box<Terms>, Reply<Creation>),
     Save(Box<RunChange>, Option<KeyClaim>, Reply<Claim>),
+    Claim(RunId, Box<KeyClaim>, Reply<Claim>),
+    End(RunId, Box<WriteOff>, Timestamp, Reply<()>),
     PruneClaims(Timestamp, Reply<u64>),
     DeleteSession(SessionId, Reply<Deletion>),
     Agent(Box<AgentWrite>, Reply<AgentWritten>),
@@ -215,7 +217,9 @@ impl Write {
         match self {
             Self::Create(_, change, ..) | Self::Save(change, ..) => !change.outbox.is_empty(),
             Self::Announce(..) | Self::Redeliver(..) => true,
-            Self::PruneClaims(..)
+            Self::Claim(..)
+            | Self::End(..)
+            | Self::PruneClaims(..)
             | Self::DeleteSession(..)
             | Self::Agent(..)
             | Self::WebhookAttempted(..)
@@ -236,6 +240,12 @@ impl Write {
                 settle(reply, runs::create(sql, &origin, &change, &terms).await)
             }
             Self::Save(change, claim, reply) => settle(reply, runs::save(sql, &change, claim.as_ref()).await),
+            Self::Claim(run, claim, reply) => {
+                settle(reply, claims::take(sql, &claim, &run).await.map(|()| Claim::New))
+            }
+            Self::End(run, end, at, reply) => {
+                settle(reply, write_off::end(sql, &run, &end, at).await.map_err(Undo::Failed))
+            }
             Self::PruneClaims(before, reply) => {
                 settle(reply, claims::prune(sql, before).await.map_err(Undo::Failed))
             }
@@ -279,7 +289,7 @@ impl Write {
     fn fail(self, error: StoreError) {
         match self {
             Self::Create(.., reply) => drop(reply.send(Err(error))),
-            Self::Save(.., reply) => drop(reply.send(Err(error))),
+            Self::Save(.., reply) | Self::Claim(.., reply) => drop(reply.send(Err(error))),
             Self::PruneClaims(.., reply)
             | Self::Announce(.., reply)
             | Self::PruneWebhooks(.., reply)
@@ -288,7 +298,10 @@ impl Write {
             }
             Self::DeleteSession(.., reply) => drop(reply.send(Err(error))),
             Self::Agent(.., reply) => drop(reply.send(Err(error))),
-            Self::AddKey(.., reply) | Self::WebhookAttempted(.., reply) | Self::ServeComponent(.., reply) => {
+            Self::AddKey(.., reply)
+            | Self::WebhookAttempted(.., reply)
+            | Self::End(.., reply)
+            | Self::ServeComponent(.., reply) => {
                 drop(reply.send(Err(error)));
             }
             Self::Redeliver(.., reply) => drop(reply.send(Err(error))),

@@ -76,6 +76,14 @@ pub struct Inquiry {
     pub answer_schema: Value,
 }
 
+impl PendingApproval {
+    /// Other arguments than the call's own; key order and spacing do not count.
+    pub fn is_edited_by(&self, arguments: &Value) -> bool {
+        let own = self.call.parsed_arguments().unwrap_or_default();
+        Fingerprint::of("", &self.tool, &own) != Fingerprint::of("", &self.tool, arguments)
+    }
+}
+
 fn one() -> u32 {
     1
 }

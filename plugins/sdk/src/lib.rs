@@ -24,16 +24,19 @@
 //! The argument struct becomes the tool's JSON Schema, its doc comments the descriptions that the model
 //! reads. A component imports only the host interfaces its code uses: a plugin that never touches [`kv`]
 //! does not ask for it. A tool that needs a human's word in mid-call returns a [`Question`] and goes on in
-//! [`Tool::on_answer`]. Built for the machine itself, as unit tests are, [`kv`], [`log`] and [`control`]
-//! work in memory.
+//! [`Tool::on_answer`]. Built for the machine itself, as unit tests are, [`kv`], [`log`], [`control`] and
+//! [`config`] work in memory, and [`http`] is answered by the test.
 
+pub mod config;
 pub mod control;
+pub mod http;
 pub mod kv;
 pub mod log;
 mod output;
 mod question;
 pub mod raw;
 mod schema;
+pub mod secrets;
 mod tool;
 
 pub use self::{

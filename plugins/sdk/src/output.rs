@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Context, kv, raw::types};
+use crate::{Context, kv, raw::types, secrets};
 
 /// The result of a call.
 #[derive(Debug, Default)]
@@ -125,6 +125,16 @@ impl From<kv::Error> for Failure {
             }
             kv::Error::InvalidKey(problem) => Self::new("invalid-key", problem),
             kv::Error::Failed(problem) => Self::new("storage-failed", problem),
+        }
+    }
+}
+
+impl From<secrets::Error> for Failure {
+    fn from(error: secrets::Error) -> Self {
+        match error {
+            secrets::Error::NotGranted => Self::new("not-allowed", "The plugin may not use this secret."),
+            secrets::Error::NoValue => Self::new("no-secret", "The operator has not set this secret."),
+            secrets::Error::Failed(problem) => Self::new("secret-failed", problem),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 pub use self::bindings::{
     exports::holdfast::plugin::tools::Guest,
-    holdfast::plugin::{control, kv, log, types},
+    holdfast::plugin::{config, control, kv, log, secrets, types},
 };
 
 #[doc(hidden)]

@@ -26,7 +26,7 @@ pub(super) async fn run(args: InspectArgs) -> anyhow::Result<()> {
     let id = args.file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let settings = config.plugins.get(id).cloned().unwrap_or_default();
     let code = Arc::new(Code::new(bytes));
-    describe(&PluginHost::for_inspection(None)?.prepare(id, code, &settings.limits).await?)
+    describe(&PluginHost::for_inspection(None)?.prepare(id, code, &settings).await?)
 }
 
 fn describe(plugin: &Prepared) -> anyhow::Result<()> {
@@ -73,13 +73,13 @@ pub(super) async fn list(args: &ServerArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot read the plugin folder {}", config.plugin_dir.display()))?;
     let host = PluginHost::for_inspection(config.compile_cache.as_deref())?;
     for file in found {
-        let limits = words.settings(&file.id).limits;
+        let settings = words.settings(&file.id);
         let prepared = async {
-            let code = read(&file.id, &file.path, &limits).await?;
+            let code = read(&file.id, &file.path, &settings.limits).await?;
             if let Some(revocation) = words.revocation(code.digest()) {
                 return Ok(Err(revocation.reason.clone()));
             }
-            anyhow::Ok(Ok(host.prepare(&file.id, Arc::new(code), &limits).await?))
+            anyhow::Ok(Ok(host.prepare(&file.id, Arc::new(code), &settings).await?))
         };
         match prepared.await {
             Ok(Ok(prepared)) => list_one(&words, &prepared)?,

@@ -42,8 +42,8 @@ pub(super) async fn install(args: InstallArgs) -> anyhow::Result<()> {
     if let Some(revocation) = desk.words.revocation(code.digest()) {
         anyhow::bail!("this version was revoked, and a revoked one never runs again: {}", revocation.reason);
     }
-    let limits = desk.words.settings(&id).limits;
-    let prepared = PluginHost::for_inspection(None)?.prepare(&id, Arc::clone(&code), &limits).await?;
+    let settings = desk.words.settings(&id);
+    let prepared = PluginHost::for_inspection(None)?.prepare(&id, Arc::clone(&code), &settings).await?;
     let folder = &desk.config.plugin_dir;
     anyhow::ensure!(
         args.replace || !path(folder, &id).exists(),

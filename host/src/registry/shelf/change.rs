@@ -61,10 +61,11 @@ impl Shelf {
     /// of that id.
     pub async fn install(&self, id: &str, bytes: Vec<u8>, by: &Operator) -> Result<bool, ChangeError> {
         let code = Arc::new(folder::digested(bytes).await?);
-        if let Some(revocation) = self.words().await?.revocation(code.digest()) {
+        let words = self.words().await?;
+        if let Some(revocation) = words.revocation(code.digest()) {
             return Err(ChangeError::Revoked(revocation.reason.clone()));
         }
-        self.0.host.prepare(id, Arc::clone(&code), &self.limits(id)).await?;
+        self.0.host.prepare(id, Arc::clone(&code), &words.settings(id)).await?;
         let is_new = !folder::path(&self.0.folder, id).exists();
         self.write(id, code.digest(), PluginChange::Install, by).await?;
         folder::write(&self.0.folder, id, code.bytes()).await.map_err(ChangeError::Folder)?;

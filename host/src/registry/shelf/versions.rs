@@ -118,7 +118,7 @@ impl Shelf {
                     "the bytes are not the ones that were kept",
                 )));
             }
-            Ok(self.0.host.prepare(id, Arc::new(code), &words.settings(id).limits).await?)
+            Ok(self.0.host.prepare(id, Arc::new(code), &words.settings(id)).await?)
         };
         match prepared.await {
             Ok(prepared) => Ok(Some(prepared)),

@@ -139,7 +139,10 @@ async fn idempotency_keys_are_forgotten_after_a_day() {
         let short = Duration::from_millis(1);
         home.clock.advance(CLAIM_AGE.saturating_sub(short));
         let old = home.claim("key", "request");
-        assert_eq!(store.find_claim(&old).await.unwrap(), Some(Claim::Repeat(first.spec().id.clone())));
+        assert_eq!(
+            store.find_claim(&old).await.unwrap(),
+            Some(Claim::Repeat { run: first.spec().id.clone(), decides: Vec::new() })
+        );
         assert_eq!(store.prune_claims(home.now().minus(CLAIM_AGE)).await.unwrap(), 0);
 
         home.clock.advance(short);
@@ -147,7 +150,10 @@ async fn idempotency_keys_are_forgotten_after_a_day() {
         assert_eq!(store.find_claim(&new).await.unwrap(), None);
         let mut second = home.run();
         assert_eq!(store.create(&mut second, &claiming(&new)).await.unwrap(), Creation::Created);
-        assert_eq!(store.find_claim(&new).await.unwrap(), Some(Claim::Repeat(second.spec().id.clone())));
+        assert_eq!(
+            store.find_claim(&new).await.unwrap(),
+            Some(Claim::Repeat { run: second.spec().id.clone(), decides: Vec::new() })
+        );
         let mut third = home.run();
         store.create(&mut third, &claiming(&home.claim("other", "request"))).await.unwrap();
         home.clock.advance(CLAIM_AGE);
