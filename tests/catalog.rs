@@ -170,19 +170,24 @@ async fn plugins() {
             [
               {
                 "id": "broken",
-                "digest": null,
                 "state": "failed",
                 "error": "this is not a WebAssembly component: it does not begin as WebAssembly files do",
+                "digest": null,
+                "version": null,
                 "imports": [],
                 "tools": [],
+                "requested": null,
                 "grants": null,
-                "limits": null
+                "limits": null,
+                "breaker": null,
+                "waiting": null
               },
               {
                 "id": "notes",
-                "digest": "sha256:…",
                 "state": "loaded",
                 "error": null,
+                "digest": "sha256:…",
+                "version": "0.1.0",
                 "imports": [
                   "holdfast:plugin/kv@0.1.0"
                 ],
@@ -193,6 +198,16 @@ async fn plugins() {
                   "notes__read",
                   "notes__delete"
                 ],
+                "requested": {
+                  "kv": {
+                    "scopes": [
+                      "user"
+                    ],
+                    "reason": "to keep each user's notes"
+                  },
+                  "http": [],
+                  "secrets": []
+                },
                 "grants": {
                   "kv": {
                     "scopes": [
@@ -223,8 +238,13 @@ async fn plugins() {
                   "httpIdleMs": 10000,
                   "kvBytes": 1048576,
                   "kvEntries": 1000,
-                  "componentBytes": 67108864
-                }
+                  "componentBytes": 67108864,
+                  "breakerFailures": 10,
+                  "breakerWindowMs": 60000,
+                  "breakerCooldownMs": 30000
+                },
+                "breaker": "closed",
+                "waiting": null
               }
             ]
         "#]],

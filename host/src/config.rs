@@ -36,7 +36,7 @@ pub struct Config {
     pub database: String,
     /// Every `*.wasm` in it is a plugin.
     pub plugin_dir: PathBuf,
-    /// Where compiled plugins are kept between starts; none = nowhere.
+    /// Where compiled plugins are kept between starts: beside the database, where nothing else is said.
     pub compile_cache: Option<PathBuf>,
     /// The bootstrap token, with every right.
     pub admin_token: Option<String>,
@@ -161,11 +161,11 @@ impl Config {
             .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         Ok(Self {
             listen: args.listen.or(parsed.listen).unwrap_or(DEFAULT_LISTEN),
-            database,
             plugin_dir: args.plugins.clone().unwrap_or_else(|| {
                 beside(parsed.plugin_dir.unwrap_or_else(|| PathBuf::from("plugins/dist")))
             }),
-            compile_cache: parsed.compile_cache.map(beside),
+            compile_cache: parsed.compile_cache.map(beside).or_else(|| cache_beside(&database)),
+            database,
             admin_token,
             providers: providers(parsed.providers, &parsed.agents),
             agents: parsed.agents,
@@ -180,6 +180,12 @@ impl Config {
             kill_point: kill_point(),
         })
     }
+}
+
+/// The folder of the database is the server's own.
+fn cache_beside(database: &str) -> Option<PathBuf> {
+    let path = Path::new(database.strip_prefix("sqlite://")?.split('?').next()?);
+    Some(path.parent()?.join("plugin-cache"))
 }
 
 /// The configuration file's text, where there is one, and where it is or would be.
