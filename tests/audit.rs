@@ -127,7 +127,7 @@ async fn the_log_is_for_admins_and_each_sees_their_own_organisation() {
     [
       {
         "field": "action",
-        "message": "must be one of agent.created, agent.updated, agent.deleted, agent.restored, run.cancelled, approval.decided, key.created, key.revoked, webhook.redelivered"
+        "message": "must be one of agent.created, agent.updated, agent.deleted, agent.restored, run.cancelled, approval.decided, key.created, key.revoked, webhook.redelivered, plugin.installed, plugin.removed, plugin.granted, plugin.grant-withdrawn, plugin.revoked"
       }
     ]
     "#);

@@ -74,9 +74,9 @@ async fn ids_that_a_model_repeats_are_made_unique() {
     assert_eq!((host.effects("a").await, host.effects("b").await), (1, 1));
 }
 
-/// An approval is bound to the plugin's bytes: another plugin of the same name does not inherit it.
+/// An approval is bound to the plugin's bytes: the call runs on them, although the folder has others by now.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_changed_after_the_approval_was_asked_for_does_not_run() {
+async fn an_approved_call_runs_on_the_version_that_somebody_was_asked_about() {
     let model = Script::new([call("probe__effect", json!({"key": "k"})), say("done")]);
     let mut host = TestHost::with_probe(model).await;
     let paused = host.run("go").await;
@@ -88,12 +88,8 @@ async fn a_plugin_that_changed_after_the_approval_was_asked_for_does_not_run() {
     std::fs::write(&file, bytes).expect("it can be replaced");
     host.restart().await;
     let run = host.resume(&paused, json!({"action": "APPROVE"})).await.body;
-    assert_eq!(
-        (&run["status"], &run["tools"][0]["outcome"]),
-        (&json!("COMPLETED"), &json!("unavailable")),
-        "{run}"
-    );
-    assert_eq!(host.effects("k").await, 0);
+    assert_eq!((&run["status"], &run["tools"][0]["outcome"]), (&json!("COMPLETED"), &json!("ok")), "{run}");
+    assert_eq!(host.effects("k").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,9 +199,10 @@ async fn ids_of_one_turn_are_unique_and_usable() {
     assert_eq!(answered, ids, "each call is answered under its id");
 }
 
-/// Neither another plugin under the same name nor none at all inherits an approval.
+/// Neither another plugin under the same name nor none at all inherits an approval: the one that was asked about
+/// is still there for it, and checks an edit as well.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_was_replaced_or_removed_does_not_run() {
+async fn a_plugin_that_was_replaced_or_removed_finishes_what_waits_on_it() {
     for with in [Some("hostile"), None] {
         let model = Script::new([call("probe__effect", json!({"key": "k"})), say("done")]);
         let mut host = TestHost::with_probe(model).await;
@@ -217,14 +214,14 @@ async fn a_plugin_that_was_replaced_or_removed_does_not_run() {
             None => std::fs::remove_file(&file).expect("it can be removed"),
         }
         host.restart().await;
-        let edit = json!({"action": "APPROVE", "arguments": {"key": "other"}});
-        assert_eq!(host.resume(&paused, edit).await.status, 400, "there is no schema to check an edit by");
+        let edit = json!({"action": "APPROVE", "arguments": {"key": 5}});
+        assert_eq!(host.resume(&paused, edit).await.status, 400, "the old schema checks the edit");
         let run = host.resume(&paused, json!({"action": "APPROVE"})).await.body;
         assert_eq!(
             (&run["status"], &run["tools"][0]["outcome"]),
-            (&json!("COMPLETED"), &json!("unavailable")),
+            (&json!("COMPLETED"), &json!("ok")),
             "{with:?}: {run}"
         );
-        assert_eq!(host.effects("k").await, 0);
+        assert_eq!(host.effects("k").await, 1);
     }
 }

@@ -153,6 +153,7 @@ async fn tools() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "the whole of an answer is one picture")]
 async fn plugins() {
     let folder = tempfile::tempdir().expect("a folder");
     let broken = folder.path().join("broken.wasm");
@@ -170,24 +171,27 @@ async fn plugins() {
             [
               {
                 "id": "broken",
-                "digest": null,
-                "version": null,
                 "state": "failed",
                 "error": "this is not a WebAssembly component: it does not begin as WebAssembly files do",
+                "digest": null,
+                "version": null,
                 "imports": [],
                 "tools": [],
+                "requested": null,
                 "grants": null,
                 "limits": null,
+                "breaker": null,
                 "calls": 0,
                 "failures": 0,
-                "running": 0
+                "running": 0,
+                "waiting": null
               },
               {
                 "id": "notes",
-                "digest": "sha256:…",
-                "version": "0.1.0",
                 "state": "loaded",
                 "error": null,
+                "digest": "sha256:…",
+                "version": "0.1.0",
                 "imports": [
                   "holdfast:plugin/kv@0.1.0"
                 ],
@@ -198,6 +202,16 @@ async fn plugins() {
                   "notes__read",
                   "notes__delete"
                 ],
+                "requested": {
+                  "kv": {
+                    "scopes": [
+                      "user"
+                    ],
+                    "reason": "to keep each user's notes"
+                  },
+                  "http": [],
+                  "secrets": []
+                },
                 "grants": {
                   "kv": {
                     "scopes": [
@@ -228,11 +242,16 @@ async fn plugins() {
                   "httpIdleMs": 10000,
                   "kvBytes": 1048576,
                   "kvEntries": 1000,
-                  "componentBytes": 67108864
+                  "componentBytes": 67108864,
+                  "breakerFailures": 10,
+                  "breakerWindowMs": 60000,
+                  "breakerCooldownMs": 30000
                 },
+                "breaker": "closed",
                 "calls": 0,
                 "failures": 0,
-                "running": 0
+                "running": 0,
+                "waiting": null
               }
             ]
         "#]],

@@ -133,7 +133,7 @@ async fn every_command_has_help() {
         (&["serve"], server),
         (&["dev"], server),
         (&["dev"], toolchain),
-        (&["plugin"], &["build", "inspect", "list"]),
+        (&["plugin"], &["build", "inspect", "list", "install", "remove", "grant", "revoke"]),
         (&["plugin", "build"], toolchain),
         (&["plugin", "inspect"], server),
         (&["plugin", "list"], server),

@@ -48,8 +48,9 @@ async fn kv_without_a_grant_is_not_there() {
     assert_ne!(config, ONE_AGENT);
     let host = TestHost::start(&["probe"], &config, Script::new([say("done")])).await;
     let plugins = host.get("/api/plugins").await.body;
-    assert_eq!(plugins[0]["state"], "failed");
-    let hint = "it imports `holdfast:plugin/kv@0.1.0`: grant it with `kv = true` in [plugins.probe.grants]";
+    assert_eq!(plugins[0]["state"], "waiting");
+    let hint = "it imports `holdfast:plugin/kv@0.1.0`: grant it with `holdfast plugin grant probe`, \
+                or `kv = true` in [plugins.probe.grants]";
     assert_eq!(plugins[0]["error"], hint);
     assert_eq!(host.get("/api/tools").await.body, json!([]));
 }

@@ -108,7 +108,7 @@ async fn an_edit_is_decided_once() {
 
 /// An edit changes the arguments, not the tool: the plugin is the one that the human was asked about.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_does_not_approve_another_plugin() {
+async fn an_edit_runs_on_the_plugin_that_the_human_was_asked_about() {
     let model = Script::new([call("probe__effect", json!({"key": "model"})), say("done")]);
     let mut host = TestHost::with_probe(model).await;
     let paused = host.run("go").await;
@@ -122,12 +122,8 @@ async fn an_edit_does_not_approve_another_plugin() {
 
     let run = host.resume(&paused, json!({"action": "APPROVE", "arguments": {"key": "human"}})).await.body;
 
-    assert_eq!(
-        (&run["status"], &run["tools"][0]["outcome"]),
-        (&json!("COMPLETED"), &json!("unavailable")),
-        "{run}"
-    );
-    assert_eq!((host.effects("model").await, host.effects("human").await), (0, 0));
+    assert_eq!((&run["status"], &run["tools"][0]["outcome"]), (&json!("COMPLETED"), &json!("ok")), "{run}");
+    assert_eq!((host.effects("model").await, host.effects("human").await), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,10 +54,11 @@ async fn every_limit_ends_its_call() {
         Row(ok(""), json!({"authority": "api.test", "times": 4}), "number of HTTP requests"),
         Row(ok(""), get(&format!("/{}", "p".repeat(10_000))), header),
     ] {
+        let shown = format!("{reply:.60?}");
         let sender = Sender::new(&format!("{API}{LIMITS}"), move |_| reply.clone()).await;
         let sent = sender.send(arguments.clone()).await;
         assert_eq!(sent.outcome, "limit", "{limit}, {arguments}: {}", sent.text);
-        assert!(sent.text.contains(limit), "{limit}: {}", sent.text);
+        assert!(sent.text.contains(limit), "{limit}, {arguments}, {shown}: {}", sent.text);
         let received = sent.usage["httpReceivedBytes"].as_u64().unwrap_or(u64::MAX);
         assert!(received < 150_000, "no more is read than is allowed, and what came with it: {received}");
     }

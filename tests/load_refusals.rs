@@ -72,7 +72,6 @@ async fn each_is_refused_with_a_reason_and_the_good_ones_load() {
         ("names", "legal name"),
         ("schema_bad", "schema"),
         ("schema_remote", "schema"),
-        ("notes", "kv = true"),
     ];
     for (id, word) in expected {
         let (state, error) = reason(id);
@@ -80,6 +79,12 @@ async fn each_is_refused_with_a_reason_and_the_good_ones_load() {
         assert!(error.contains(word), "{id}: {error}");
         assert!(!error.contains(&host.folder().display().to_string()), "{id}: {error}");
     }
+    let (state, error) = reason("notes");
+    assert_eq!(state, "waiting");
+    assert!(
+        error.contains("holdfast plugin grant notes") && error.contains("[plugins.notes.grants]"),
+        "{error}"
+    );
     assert_eq!((reason("probe").0.as_str(), reason("calculator").0.as_str()), ("loaded", "loaded"));
     let tools = host.get("/api/tools").await.body;
     let foreign =
@@ -149,7 +154,7 @@ async fn reasons_say_what_to_do() {
         c_http: it imports `wasi:http/outgoing-handler@0.2.0`: grant it with a `[[plugins.c_http.grants.http]]` table for each `host` that it may reach
         d_wasi3: it imports `wasi:filesystem/types@0.3.0`: nothing in this host provides it
         e_future: it imports `holdfast:plugin/kv@0.9.0`: this host serves holdfast:plugin@0.1.0
-        f_kv: it imports `holdfast:plugin/kv@0.1.0`: grant it with `kv = true` in [plugins.f_kv.grants]
+        f_kv: its imports or exports have other types than `holdfast:plugin@0.1.0`: instance export `holdfast:plugin/tools@0.1.0` does not have export `describe`
         g_function: it imports `f`: only interfaces can be imported
         h_nothing: it does not export `holdfast:plugin/tools@0.1.0`, the version this host serves; it exports: nothing
         i_newer: it exports `holdfast:plugin/tools@0.2.0`, but this host serves `holdfast:plugin/tools@0.1.0`: build it against that version

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::support::guests::guest;
 use crate::support::openai::{self, OpenAi};
 use crate::support::process::{Process, edit_event, text};
 use crate::support::{Script, TestHost, call, say};
@@ -189,27 +190,35 @@ async fn the_state_cannot_be_read_in_the_database() {
     }
 }
 
-/// Only the plugin that asked gets the answer: another under the same name does not.
+/// Only the version that asked gets the answer: it goes on with it although another one serves by now, and not any
+/// more once it is revoked.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replaced_plugin_gets_no_answer() {
+async fn the_version_that_asked_gets_the_answer_unless_it_is_revoked() {
     let model = model().await;
     let mut host = Process::start(&["probe"], &model.config()).await;
     let (run, waiting) = (asking(&host).await, asking(&host).await);
+    let digest = suspension(&host, &run).await["digest"].as_str().expect("a digest").to_owned();
+    // It has none of the probe's tools.
     let file = host.folder.path().join("plugins/probe.wasm");
-    let original = std::fs::read(&file).expect("the component");
-    // An empty custom section: the same code under another digest.
-    std::fs::write(&file, [&original[..], &[0, 2, 1, b'x']].concat()).expect("a file");
+    std::fs::copy(guest("calculator"), file).expect("it can be replaced");
     host.restart().await;
 
     let done = host.resume(&run, None, &answer()).await.body;
-    assert_eq!((&done["status"], &done["tools"][0]["outcome"]), (&json!("COMPLETED"), &json!("unavailable")));
-    assert!(done["tools"][0]["toolOutput"].to_string().contains("was changed or removed"), "{done}");
-    let digest = suspension(&host, &run).await["digest"].as_str().expect("a digest").to_owned();
-    host.wait_for_log(&["was replaced or removed", &digest, &run]).await;
-    assert_eq!(host.effects("apples.resumed").await, 0);
+    assert_eq!(
+        (&done["status"], &done["tools"][0]["outcome"]),
+        (&json!("COMPLETED"), &json!("ok")),
+        "{done}"
+    );
+    assert_eq!(host.effects("apples.resumed").await, 1);
 
-    std::fs::write(&file, original).expect("a file");
-    host.restart().await;
+    let revoke = json!({"digest": digest, "reason": "it asks too much"});
+    let revoked = host.post("/api/admin/plugins/probe/revoke", &revoke).await.expect("an answer");
+    assert_eq!(revoked.status, 204, "{revoked:?}");
     let done = host.resume(&waiting, None, &answer()).await.body;
-    assert_eq!(done["tools"][0]["outcome"], "ok", "the plugin is back: {done}");
+    assert_eq!(
+        (&done["status"], &done["tools"][0]["outcome"]),
+        (&json!("COMPLETED"), &json!("denied")),
+        "{done}"
+    );
+    assert_eq!(host.effects("apples.resumed").await, 1);
 }

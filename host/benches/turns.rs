@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use holdfast::agent::{Agent, Options};
 use holdfast::budget::Budget;
 use holdfast::clock::Clock;
 use holdfast::event::NewRun;
 use holdfast::id::{AgentId, Ids, OrgId, SessionId, UserId};
 use holdfast::model::{Model, ModelError, Models, Request};
-use holdfast::registry::ToolRegistry;
+use holdfast::plugin::{Network, PluginHost};
+use holdfast::registry::Shelf;
 use holdfast::runner::{Admission, OnBusy, OnPaused, Parts, QueueSettings, Runner};
 use holdfast::session::{Owner, Reply};
 use holdfast::store::{self, Lane};
@@ -40,10 +40,18 @@ async fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let store = store::open(&format!("sqlite://{}/holdfast.db", folder.path().display())).await?;
     let ids = Ids::random(Clock::System);
+    let plugins = PluginHost::new(store.clone(), Clock::System, None, Network::default())?;
+    let registry = Shelf::new(
+        plugins,
+        store.clone(),
+        Clock::System,
+        "plugins".into(),
+        std::collections::BTreeMap::new(),
+    );
     let runner = Runner::new(Parts {
         store: store.clone(),
         models: Arc::new(Models::new(std::collections::BTreeMap::new())?.with("script", Arc::new(Constant))),
-        registry: Arc::new(ArcSwap::from_pointee(ToolRegistry::default())),
+        registry,
         clock: Clock::System,
         ids: ids.clone(),
         queue: QueueSettings::default(),

@@ -20,9 +20,14 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Whoever runs `holdfast key` on the server's machine.
+    /// Whoever runs `holdfast` on the server's machine.
     pub fn command_line() -> Self {
         Self::from(UserId::from("command-line"))
+    }
+
+    /// The server itself.
+    pub fn system() -> Self {
+        Self::from(UserId::from("system"))
     }
 }
 
@@ -63,10 +68,15 @@ pub enum Action {
     KeyCreated,
     KeyRevoked,
     WebhookRedelivered,
+    PluginInstalled,
+    PluginRemoved,
+    PluginGranted,
+    PluginGrantWithdrawn,
+    PluginRevoked,
 }
 
 impl Action {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 14] = [
         Self::AgentCreated,
         Self::AgentUpdated,
         Self::AgentDeleted,
@@ -76,6 +86,11 @@ impl Action {
         Self::KeyCreated,
         Self::KeyRevoked,
         Self::WebhookRedelivered,
+        Self::PluginInstalled,
+        Self::PluginRemoved,
+        Self::PluginGranted,
+        Self::PluginGrantWithdrawn,
+        Self::PluginRevoked,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -89,6 +104,11 @@ impl Action {
             Self::KeyCreated => "key.created",
             Self::KeyRevoked => "key.revoked",
             Self::WebhookRedelivered => "webhook.redelivered",
+            Self::PluginInstalled => "plugin.installed",
+            Self::PluginRemoved => "plugin.removed",
+            Self::PluginGranted => "plugin.granted",
+            Self::PluginGrantWithdrawn => "plugin.grant-withdrawn",
+            Self::PluginRevoked => "plugin.revoked",
         }
     }
 }
@@ -100,10 +120,11 @@ pub enum ObjectType {
     Approval,
     Key,
     Webhook,
+    Plugin,
 }
 
 impl ObjectType {
-    const ALL: [Self; 5] = [Self::Agent, Self::Run, Self::Approval, Self::Key, Self::Webhook];
+    const ALL: [Self; 6] = [Self::Agent, Self::Run, Self::Approval, Self::Key, Self::Webhook, Self::Plugin];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -112,6 +133,7 @@ impl ObjectType {
             Self::Approval => "approval",
             Self::Key => "key",
             Self::Webhook => "webhook",
+            Self::Plugin => "plugin",
         }
     }
 }

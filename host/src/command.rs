@@ -43,7 +43,7 @@ enum Command {
     /// SIGTERM or Ctrl-C refuses new runs and gives running ones a grace period (`shutdown_grace_ms`, 20 s by default);
     /// what is not done by then goes on at the next start.
     Serve(ServerArgs),
-    /// Build, inspect and list plugins
+    /// Build, inspect, install and list plugins, and decide what they may reach
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
     /// Create, list and revoke API keys

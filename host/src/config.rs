@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::pem::PemObject as _;
 
 use self::file::File;
 use self::webhooks::WebhooksTable;
@@ -36,7 +36,7 @@ pub struct Config {
     pub database: String,
     /// Every `*.wasm` in it is a plugin.
     pub plugin_dir: PathBuf,
-    /// Where compiled plugins are kept between starts; none = nowhere.
+    /// Where compiled plugins are kept between starts: beside the database, where nothing else is said.
     pub compile_cache: Option<PathBuf>,
     /// The bootstrap token, with every right.
     pub admin_token: Option<String>,
@@ -80,8 +80,6 @@ pub enum ConfigError {
     Unreadable { file: PathBuf, source: std::io::Error },
     #[error("{}: {message}", file.display())]
     Invalid { file: PathBuf, message: String },
-    #[error("[egress] ca_file {} holds no certificates in the PEM format", file.display())]
-    Certificates { file: PathBuf, source: rustls::pki_types::pem::Error },
     #[error("HOLDFAST_ADMIN_TOKEN is too short: a token needs at least 16 characters")]
     WeakToken,
 }
@@ -159,14 +157,15 @@ impl Config {
             .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         let plugins = plugins::check(parsed.plugins, &folder, variable)
             .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
-        let network = network(parsed.egress_authorities.map(beside))?;
+        let network = network(parsed.egress_authorities.map(beside))
+            .map_err(|message| ConfigError::Invalid { file: file.to_owned(), message })?;
         Ok(Self {
             listen: args.listen.or(parsed.listen).unwrap_or(DEFAULT_LISTEN),
-            database,
             plugin_dir: args.plugins.clone().unwrap_or_else(|| {
                 beside(parsed.plugin_dir.unwrap_or_else(|| PathBuf::from("plugins/dist")))
             }),
-            compile_cache: parsed.compile_cache.map(beside),
+            compile_cache: parsed.compile_cache.map(beside).or_else(|| cache_beside(&database)),
+            database,
             admin_token,
             providers: providers(parsed.providers, &parsed.agents),
             agents: parsed.agents,
@@ -181,6 +180,12 @@ impl Config {
             kill_point: kill_point(),
         })
     }
+}
+
+/// The folder of the database is the server's own.
+fn cache_beside(database: &str) -> Option<PathBuf> {
+    let path = Path::new(database.strip_prefix("sqlite://")?.split('?').next()?);
+    Some(path.parent()?.join("plugin-cache"))
 }
 
 /// The configuration file's text, where there is one, and where it is or would be.
@@ -212,17 +217,16 @@ fn admin_token() -> Result<Option<String>, ConfigError> {
 }
 
 /// With the authorities of `ca_file` trusted besides the system's.
-fn network(ca_file: Option<PathBuf>) -> Result<Network, ConfigError> {
+fn network(ca_file: Option<PathBuf>) -> Result<Network, String> {
     let mut network = Network::default();
     if let Some(file) = ca_file {
         let read = CertificateDer::pem_file_iter(&file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        network.authorities = match read {
-            Ok(found) if !found.is_empty() => found,
-            Ok(_) => {
-                return Err(ConfigError::Certificates { file, source: pem::Error::NoItemsFound });
-            }
-            Err(source) => return Err(ConfigError::Certificates { file, source }),
-        };
+        let found = read.map_err(|error| error.to_string()).and_then(|found| {
+            if found.is_empty() { Err("it holds none in the PEM format".to_owned()) } else { Ok(found) }
+        });
+        network.authorities = found.map_err(|error| {
+            format!("[egress] ca_file: no certificates can be read from {}: {error}", file.display())
+        })?;
     }
     Ok(network)
 }

@@ -4,6 +4,7 @@
 //! in [`router`], once, and the OpenAPI document is made from the same list.
 
 mod admin_agents;
+mod admin_plugins;
 mod admission;
 mod agent_book;
 mod agents;
@@ -18,6 +19,7 @@ mod health;
 mod measured;
 mod media;
 mod page;
+mod plugins;
 mod problem;
 mod rate_limit;
 mod run_list;
@@ -30,7 +32,6 @@ mod webhooks;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
@@ -56,8 +57,7 @@ use crate::clock::Clock;
 use crate::id::Ids;
 use crate::metrics::Metrics;
 use crate::model::Models;
-use crate::plugin::PluginHost;
-use crate::registry::ToolRegistry;
+use crate::registry::Shelf;
 use crate::runner::Runner;
 use crate::store::Store;
 
@@ -66,8 +66,7 @@ use crate::store::Store;
 pub struct App {
     pub(crate) runner: Runner,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) registry: Arc<ArcSwap<ToolRegistry>>,
-    pub(crate) plugins: PluginHost,
+    pub(crate) registry: Shelf,
     pub(crate) metrics: Metrics,
     pub(crate) agents: AgentBook,
     pub(crate) budgets: Arc<Budgets>,
@@ -119,13 +118,17 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(admin_agents::list, admin_agents::create))
         .routes(routes!(admin_agents::get, admin_agents::update, admin_agents::delete))
         .routes(routes!(admin_agents::restore))
+        .routes(routes!(admin_plugins::get, admin_plugins::install, admin_plugins::remove))
+        .routes(routes!(admin_plugins::grant))
+        .routes(routes!(admin_plugins::withdraw))
+        .routes(routes!(admin_plugins::revoke))
         .routes(routes!(audit::list))
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(webhooks::redeliver))
         .routes(routes!(agents::list))
         .routes(routes!(agents::get))
         .routes(routes!(catalog::tools))
-        .routes(routes!(catalog::plugins))
+        .routes(routes!(plugins::list))
         .routes(routes!(catalog::models))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

@@ -15,7 +15,7 @@
 //! | [`agent`], [`session`], [`event`] | agents and their policy; the conversation; what happened to a run |
 //! | [`run`] | the state machine: folded from events, says what to do next; pure |
 //! | [`model`] | `trait Model`, providers through genai, the demo model, retries |
-//! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name |
+//! | [`plugin`], [`registry`] | the sandbox host; loaded tools by name, versions of plugins and what operators decided about them |
 //! | [`metrics`] | numbers for the operator, told or looked at |
 //! | [`notice`], [`webhook`] | what the outside is told about runs and approvals; telling it |
 //! | [`store`], [`key`] | `trait Store` and its SQL; API keys and roles |
@@ -37,7 +37,8 @@
 //!                                                                    http, config <- server <- command <- main
 //! ```
 //!
-//! One leaf uses another's trait: `plugin/kv.rs` keeps plugins' values through [`store::Store`].
+//! Two leaves use another's trait: `plugin/kv.rs` keeps plugins' values through [`store::Store`], and [`registry`]
+//! keeps components and what operators decided about them.
 //! [`toolchain`] stands under [`command`] and knows only [`plugin::Manifest`], which it puts into what it builds.
 //!
 //! # Invariants
@@ -53,7 +54,8 @@
 //! And these hold by construction, each with tests:
 //! - an event is written in the same transaction as the compare-and-set on its run's row;
 //! - a run is saved before a side effect starts and after it ends;
-//! - an approval is bound to plugin digest, tool and arguments, and checked again before the call;
+//! - an approval is bound to plugin digest, tool and arguments, and checked again before the call, which runs on that
+//!   digest and no other;
 //! - what a suspended call left with the host opens for that call, question and plugin alone, and is resumed once;
 //! - of a session's unfinished runs only the first is at work or paused; the others are QUEUED;
 //! - nothing that an agent, a tool or a run can reach changes a grant.

@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -23,8 +22,7 @@ use crate::agent::ModelName;
 use crate::event::RunEvent;
 use crate::id::CallId;
 use crate::model::ModelError;
-use crate::plugin::PluginHost;
-use crate::registry::ToolRegistry;
+use crate::registry::Shelf;
 use crate::run::Run;
 use crate::session::Reply;
 use crate::store::Standing;
@@ -42,7 +40,7 @@ pub struct Metrics(Arc<Inner>);
 
 struct Inner {
     exposed: Registry,
-    tools: Arc<ArcSwap<ToolRegistry>>,
+    tools: Shelf,
     /// Models that have a label of their own.
     models: Mutex<BTreeSet<String>>,
     runs_started: Counter,
@@ -86,7 +84,7 @@ fn histograms<const N: usize>() -> Histograms<N> {
 
 impl Metrics {
     /// `models` are those that the operator configured.
-    pub fn new(tools: Arc<ArcSwap<ToolRegistry>>, models: impl IntoIterator<Item = String>) -> Self {
+    pub fn new(tools: Shelf, models: impl IntoIterator<Item = String>) -> Self {
         let mut inner = Inner {
             exposed: Registry::with_prefix("holdfast"),
             tools,
@@ -160,8 +158,8 @@ impl Metrics {
 
     /// Everything, in the text format of Prometheus. Without `standing`, the store did not
     /// answer.
-    pub fn text(&self, standing: Option<&Standing>, plugins: &PluginHost) -> Result<String, std::fmt::Error> {
-        self.0.look(standing, plugins);
+    pub fn text(&self, standing: Option<&Standing>) -> Result<String, std::fmt::Error> {
+        self.0.look(standing);
         let mut text = String::new();
         encode(&mut text, &self.0.exposed)?;
         Ok(text)
@@ -308,13 +306,13 @@ impl Inner {
     }
 
     /// Brings everything up to date that is looked at and not counted.
-    fn look(&self, standing: Option<&Standing>, plugins: &PluginHost) {
+    fn look(&self, standing: Option<&Standing>) {
         let up = |part: &str, works: bool| {
             self.up.get_or_create(&[("part", part.to_owned())]).set(i64::from(works));
         };
         up("database", standing.is_some());
-        up("epoch_ticker", plugins.ticker_alive());
-        up("compiler", plugins.compiler_alive());
+        up("epoch_ticker", self.tools.host().ticker_alive());
+        up("compiler", self.tools.host().compiler_alive());
         if let Some(standing) = standing {
             for (status, count) in
                 [("QUEUED", standing.queued), ("RUNNING", standing.running), ("PAUSED", standing.paused)]
@@ -324,8 +322,9 @@ impl Inner {
             self.approvals_pending.set(gauge(standing.pending_approvals));
         }
         let registry = self.tools.load();
-        let states = [("loaded", registry.plugins().len()), ("failed", registry.failed().len())];
-        for (state, count) in states {
+        let held = |word: &str| registry.held().iter().filter(|held| held.why.word() == word).count();
+        let states = ["failed", "waiting", "revoked"].map(|state| (state, held(state)));
+        for (state, count) in states.into_iter().chain([("loaded", registry.plugins().len())]) {
             self.plugins.get_or_create(&[("state", state.to_owned())]).set(gauge(count as u64));
         }
         // A plugin that is gone runs nothing.
@@ -334,7 +333,7 @@ impl Inner {
         for plugin in registry.plugins() {
             let labels = [("plugin", plugin.id().to_owned())];
             self.plugin_busy.get_or_create(&labels).set(gauge(plugin.running_calls()));
-            let places = u64::from(plugin.limits().concurrent_calls);
+            let places = u64::from(plugin.prepared().limits().concurrent_calls);
             self.plugin_places.get_or_create(&labels).set(gauge(places));
         }
     }

@@ -6,7 +6,9 @@
 //! A tool that asks a human goes on in another instance (`suspend`), with what it left here encrypted (`seal`).
 
 mod bindings;
+mod breaker;
 mod call;
+mod choice;
 mod compiler;
 mod control;
 mod describe;
@@ -24,7 +26,9 @@ mod log;
 mod manifest;
 mod meter;
 mod outcome;
+mod prepared;
 mod report;
+mod request;
 mod seal;
 mod secrets;
 mod settings;
@@ -37,7 +41,7 @@ mod wasi;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -51,9 +55,11 @@ use wasmtime::component::{HasSelf, Linker};
 
 use self::bindings::FullPluginPre;
 use self::bindings::resumable::ResumerPre;
+use self::breaker::Breaker;
+pub use self::breaker::BreakerState;
 use self::call::CallState;
+pub use self::choice::UnknownChoice;
 use self::compiler::Compiler;
-use self::describe::Checks;
 pub use self::destination::{Audience, HostPattern, Scheme};
 use self::egress::Connector;
 pub use self::egress::Network;
@@ -65,16 +71,14 @@ pub use self::load::LoadError;
 pub use self::manifest::{Manifest, ManifestError};
 use self::meter::Meter;
 use self::outcome::Ended;
+pub use self::prepared::{Code, Prepared};
+pub use self::request::Request;
 pub use self::values::SecretValue;
-use self::values::Values;
 use crate::clock::Clock;
 use crate::id::{CallId, RunId, SessionId};
 use crate::session::Owner;
 use crate::store::Store;
 use crate::tool::{Answered, Returned, ToolName, ToolSpec};
-
-/// Most problems with a call's arguments that somebody is told.
-const MAX_PROBLEMS: usize = 5;
 
 /// What the operator says about one plugin: `[plugins.<id>]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,8 +132,8 @@ impl PluginHost {
     }
 
     /// A host whose plugins can be looked at, but not called: there is nowhere to keep their values.
-    pub fn for_inspection() -> Result<Self, HostError> {
-        Self::start(None, Clock::System, None, Network::default())
+    pub fn for_inspection(cache: Option<&Path>) -> Result<Self, HostError> {
+        Self::start(None, Clock::System, cache, Network::default())
     }
 
     fn start(
@@ -152,20 +156,26 @@ impl PluginHost {
         })))
     }
 
-    /// Checks, compiles and describes a component.
-    pub async fn load(
+    /// Checks, compiles and describes a component. What it may reach is decided afterwards.
+    pub async fn prepare(
+        &self,
+        id: &str,
+        code: Arc<Code>,
+        settings: &PluginSettings,
+    ) -> Result<Prepared, LoadError> {
+        load::prepare(&self.0, id, code, settings).await
+    }
+
+    /// The same, with what the settings alone grant.
+    #[cfg(test)]
+    pub(crate) async fn load(
         &self,
         id: &str,
         bytes: Vec<u8>,
         settings: &PluginSettings,
     ) -> Result<Plugin, LoadError> {
-        load::load(&self.0, id, bytes, settings, Some(&settings.grants)).await
-    }
-
-    /// The same, as if all that it asks for were granted: to look at it, not to call it.
-    pub async fn look(&self, id: &str, bytes: Vec<u8>, limits: &Limits) -> Result<Plugin, LoadError> {
-        let settings = PluginSettings { limits: limits.clone(), ..PluginSettings::default() };
-        load::load(&self.0, id, bytes, &settings, None).await
+        let prepared = self.prepare(id, Arc::new(Code::new(bytes)), settings).await?;
+        prepared.grant(&settings.grants)
     }
 
     /// The ticker that interrupts guests is running. If it were not, a guest in a loop would never stop.
@@ -208,38 +218,23 @@ fn base_linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
 pub struct Plugin(Arc<Loaded>);
 
 struct Loaded {
-    id: Arc<str>,
-    digest: String,
-    size: u64,
-    specs: Vec<ToolSpec>,
-    /// Beside `specs`, in the same order.
-    checks: Vec<Checks>,
-    imports: Vec<String>,
-    manifest: Option<Manifest>,
+    prepared: Prepared,
     /// What it may reach: what it requests, within what was granted.
     grants: Arc<Capabilities>,
-    limits: Arc<Limits>,
-    values: Arc<Values>,
     running: Semaphore,
     pre: FullPluginPre<CallState>,
     /// None: it does not export `resumable`, so its tools cannot ask.
     resumable: Option<ResumerPre<CallState>>,
-    shared: Arc<Shared>,
+    breaker: Mutex<Breaker>,
+    stopped: CancellationToken,
+    /// Why; set before `stopped` fires.
+    stop_reason: OnceLock<String>,
 }
 
 impl Loaded {
-    /// The tool's schemas, or what is wrong with the arguments.
-    fn check_arguments(&self, tool: &ToolName, arguments: &Value) -> Result<&Checks, String> {
-        let place = self.specs.iter().position(|spec| spec.name == *tool);
-        let Some(checks) = place.and_then(|place| self.checks.get(place)) else {
-            return Err(format!("there is no tool {tool}"));
-        };
-        let problems = checks.input.problems(arguments, MAX_PROBLEMS);
-        if problems.is_empty() {
-            return Ok(checks);
-        }
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        Err(format!("the arguments do not fit the tool's schema: {}", problems.join("; ")))
+    fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
+        // Each change of it is one assignment: it is whole whatever its holder died of.
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -254,31 +249,25 @@ impl fmt::Debug for Plugin {
 
 impl Plugin {
     pub fn id(&self) -> &str {
-        &self.0.id
+        self.prepared().id()
     }
 
     /// SHA-256 of the file, in lower-case hex.
     pub fn digest(&self) -> &str {
-        &self.0.digest
-    }
-
-    /// Bytes of the file.
-    pub fn size(&self) -> u64 {
-        self.0.size
+        self.prepared().digest()
     }
 
     pub fn specs(&self) -> &[ToolSpec] {
-        &self.0.specs
+        self.prepared().specs()
     }
 
-    /// The interfaces it imports beyond the inert base.
-    pub fn imports(&self) -> &[String] {
-        &self.0.imports
+    pub fn spec(&self, tool: &ToolName) -> Option<&ToolSpec> {
+        self.specs().iter().find(|spec| spec.name == *tool)
     }
 
-    /// What it says about itself; none if it was built without a `plugin.toml`.
-    pub fn manifest(&self) -> Option<&Manifest> {
-        self.0.manifest.as_ref()
+    /// What it is apart from what was granted to it.
+    pub fn prepared(&self) -> &Prepared {
+        &self.0.prepared
     }
 
     /// What it may reach: what it requests, within what the operator granted.
@@ -286,26 +275,39 @@ impl Plugin {
         &self.0.grants
     }
 
-    pub fn limits(&self) -> &Limits {
-        &self.0.limits
-    }
-
     /// Calls that have one of the plugin's places now.
     pub fn running_calls(&self) -> u64 {
         let free = self.0.running.available_permits() as u64;
-        u64::from(self.0.limits.concurrent_calls.max(1)).saturating_sub(free)
+        u64::from(self.prepared().limits().concurrent_calls.max(1)).saturating_sub(free)
     }
 
     /// The problems with a call's arguments, in words for whoever wrote them.
     pub fn check_arguments(&self, tool: &ToolName, arguments: &Value) -> Result<(), String> {
-        self.0.check_arguments(tool, arguments).map(|_| ())
+        self.prepared().check_arguments(tool, arguments).map(|_| ())
+    }
+
+    pub fn breaker(&self) -> BreakerState {
+        self.0.breaker().state()
+    }
+
+    /// Ends its calls, and refuses every further one.
+    pub fn stop(&self, reason: &str) {
+        if self.0.stop_reason.set(reason.to_owned()).is_ok() {
+            tracing::warn!(
+                plugin.id = self.id(),
+                digest = self.digest(),
+                reason,
+                "a plugin was stopped: it is revoked"
+            );
+        }
+        self.0.stopped.cancel();
     }
 
     /// Runs one tool, or goes on with one that asked. Dropping the future stops the guest within a tick (10 ms).
     pub async fn call(&self, invocation: Invocation<'_>) -> Returned {
         let meter = Arc::new(Meter::default());
         let (tool, run) = (invocation.tool, invocation.run);
-        let shared = &self.0.shared;
+        let shared = self.prepared().shared();
         let ended = match (Handle::try_current(), shared.threads.handle().zip(shared.store.as_ref())) {
             (Ok(home), Some((threads, store))) => {
                 let job = Job::new(self, &invocation, Arc::clone(&meter), home, Arc::clone(store));

@@ -255,6 +255,26 @@ impl Run {
         self.asked.iter().find(|asked| asked.id == *approval)
     }
 
+    /// The version of its plugin that a call is bound to, because it asked or somebody was asked about it; none = it
+    /// may be any.
+    pub fn bound_digest<'a>(&'a self, due: &'a DueCall) -> Option<&'a str> {
+        let asked = match &due.standing {
+            Standing::Requested => return None,
+            Standing::Suspended(suspension) => return Some(&suspension.digest),
+            Standing::Answered(answered) => return Some(&answered.suspension.digest),
+            Standing::Approved(_) => true,
+            Standing::InDoubt(start) | Standing::Again(start) => {
+                if let Some(answered) = &start.resumed {
+                    return Some(&answered.suspension.digest);
+                }
+                // The model may use one id for several calls: what was asked about an earlier one is not about this.
+                start.approved.is_some() || matches!(due.standing, Standing::Again(_))
+            }
+        };
+        let latest = || self.asked.iter().rev().find(|approval| approval.call.id == due.call.id);
+        if asked { latest().and_then(|approval| approval.digest.as_deref()) } else { None }
+    }
+
     /// The recorded decision on an approval of this run: the vote that settled it.
     pub fn decision_on(&self, approval: &ApprovalId) -> Option<&Decision> {
         if self.pending().iter().any(|pending| pending.id == *approval) {

@@ -19,7 +19,6 @@ mod verdict;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,7 +34,7 @@ use crate::budget::Budgets;
 use crate::clock::Clock;
 use crate::id::{Ids, RunId};
 use crate::model::Models;
-use crate::registry::ToolRegistry;
+use crate::registry::Shelf;
 use crate::run::{InvalidTransition, Run};
 use crate::store::{Store, StoreError, WriteOff};
 
@@ -44,7 +43,7 @@ use crate::store::{Store, StoreError, WriteOff};
 pub struct Runner {
     store: Arc<dyn Store>,
     models: Arc<Models>,
-    registry: Arc<ArcSwap<ToolRegistry>>,
+    registry: Shelf,
     clock: Clock,
     ids: Ids,
     budgets: Arc<Budgets>,
@@ -64,7 +63,7 @@ pub struct Runner {
 pub struct Parts {
     pub store: Arc<dyn Store>,
     pub models: Arc<Models>,
-    pub registry: Arc<ArcSwap<ToolRegistry>>,
+    pub registry: Shelf,
     pub clock: Clock,
     pub ids: Ids,
     pub budgets: Arc<Budgets>,

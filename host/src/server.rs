@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::agent::Agent;
 use crate::clock::Clock;
@@ -18,18 +17,20 @@ use crate::id::{Ids, OrgId};
 use crate::key::Token;
 use crate::metrics::Metrics;
 use crate::model::Models;
-use crate::plugin::{PluginHost, PluginSettings};
-use crate::registry::ToolRegistry;
+use crate::plugin::PluginHost;
+use crate::registry::{Shelf, ToolRegistry};
 use crate::runner::{Parts, Runner};
 use crate::store::{self, Store};
 use crate::webhook::{Dispatcher, Endpoint, Webhooks};
 
-/// How often `holdfast dev` looks for rebuilt plugins.
-const RELOAD_EVERY: Duration = Duration::from_secs(1);
+/// How often somebody looks for new plugins and new decisions about them.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A server that is ready to serve.
 pub struct Server {
     app: App,
+    /// The configuration file's agents.
+    declared: Vec<Agent>,
     webhooks: Webhooks,
     shutdown_grace: Duration,
 }
@@ -59,9 +60,18 @@ impl Server {
             config.compile_cache.as_deref(),
             config.network.clone(),
         )?;
-        let registry = load_plugins(&plugins, config).await;
-        report(&registry, &config.agents);
-        let registry = Arc::new(ArcSwap::from_pointee(registry));
+        let registry = Shelf::new(
+            plugins,
+            store.clone(),
+            clock.clone(),
+            config.plugin_dir.clone(),
+            config.plugins.clone(),
+        );
+        if let Err(error) = registry.refresh().await {
+            // A server without plugins is a server all the same: its agents just have no tools.
+            tracing::warn!(error = &error as &dyn std::error::Error, "no plugins are loaded");
+        }
+        report(&registry.load(), &config.agents);
         let metrics =
             Metrics::new(registry.clone(), config.agents.iter().map(|agent| agent.model.to_string()));
         store.observe(Box::new({
@@ -87,7 +97,6 @@ impl Server {
             runner,
             store,
             registry,
-            plugins,
             metrics,
             agents,
             budgets,
@@ -99,7 +108,12 @@ impl Server {
             admin_token_hash: config.admin_token.as_deref().map(Token::hash),
             limits: config.http,
         };
-        Ok(Self { app, webhooks: config.webhooks.clone(), shutdown_grace: config.shutdown_grace })
+        Ok(Self {
+            app,
+            declared: config.agents.clone(),
+            webhooks: config.webhooks.clone(),
+            shutdown_grace: config.shutdown_grace,
+        })
     }
 
     #[cfg(test)]
@@ -113,7 +127,7 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { app, webhooks, shutdown_grace } = self;
+        let Self { app, declared, webhooks, shutdown_grace } = self;
         let runner = app.runner.clone();
         let store = app.store.clone();
         let under_way = runner.recover().await.context("cannot take up the runs of the last start")?;
@@ -125,6 +139,7 @@ impl Server {
             let runner = runner.clone();
             async move { runner.expire_forever().await }
         });
+        let watch = AbortOnDropHandle::new(tokio::spawn(watch(app.registry.clone(), declared)));
         let dispatcher = Dispatcher::start(&webhooks, &store, &app.clock)?;
         let (stop_accepting, stopped) = tokio::sync::oneshot::channel::<()>();
         let service = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
@@ -142,71 +157,49 @@ impl Server {
             result?.context("the HTTP server failed")?;
         }
         expiry.await?;
+        drop(watch);
         dispatcher.stop().await;
         store.close().await;
         Ok(())
     }
+}
 
-    /// Looks for changed files in the plugin folder, and loads the folder anew when there are.
-    pub fn reload_when_rebuilt(&self, config: &Config) {
-        let app = self.app.clone();
-        let (folder, settings) = (config.plugin_dir.clone(), config.plugins.clone());
-        let agents = config.agents.clone();
-        tokio::spawn(async move {
-            let mut seen = fingerprint(&folder).await;
-            loop {
-                tokio::time::sleep(RELOAD_EVERY).await;
-                let now = fingerprint(&folder).await;
-                if now != seen {
-                    reload(&app, &folder, &settings, &agents).await;
-                    seen = now;
+/// Takes up new files of the plugin folder and new decisions about plugins, as long as it is polled.
+async fn watch(shelf: Shelf, agents: Vec<Agent>) {
+    let loading = async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match shelf.look_again().await {
+                Ok(true) => report(&shelf.load(), &agents),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "keeping the plugins that are loaded"
+                    );
                 }
             }
-        });
-    }
-}
-
-/// A server without plugins is a server all the same: its agents just have no tools.
-async fn load_plugins(host: &PluginHost, config: &Config) -> ToolRegistry {
-    match ToolRegistry::load_dir(host, &config.plugin_dir, &config.plugins).await {
-        Ok(registry) => registry,
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "no plugins are loaded");
-            ToolRegistry::default()
-        }
-    }
-}
-
-async fn reload(
-    app: &App,
-    folder: &std::path::Path,
-    settings: &BTreeMap<String, PluginSettings>,
-    agents: &[Agent],
-) {
-    tracing::info!("a plugin was rebuilt: loading the plugin folder again");
-    let registry = match ToolRegistry::load_dir(&app.plugins, folder, settings).await {
-        Ok(registry) => registry,
-        Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "keeping the plugins that are loaded");
-            return;
+            if let Err(error) = shelf.tidy().await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot forget old versions of plugins"
+                );
+            }
         }
     };
-    report(&registry, agents);
-    // Calls under way keep the plugin they started with.
-    app.registry.store(Arc::new(registry));
-}
-
-/// Names, sizes and times of the folder's files; empty where there is no such folder.
-async fn fingerprint(folder: &std::path::Path) -> Vec<(PathBuf, u64, Option<std::time::SystemTime>)> {
-    let mut files = Vec::new();
-    let Ok(mut entries) = tokio::fs::read_dir(folder).await else { return files };
-    while let Ok(Some(entry)) = entries.next_entry().await {
-        if let Ok(metadata) = entry.metadata().await {
-            files.push((entry.path(), metadata.len(), metadata.modified().ok()));
+    // Beside it: to compile takes time, and what is revoked stops at once.
+    let stopping = async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if let Err(error) = shelf.stop_revoked().await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot see which plugins are revoked"
+                );
+            }
         }
-    }
-    files.sort();
-    files
+    };
+    tokio::join!(loading, stopping);
 }
 
 /// Whoever can reach the port could run every tool.

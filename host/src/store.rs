@@ -32,6 +32,7 @@ mod kill;
 mod kv;
 mod lists;
 mod outbox;
+mod plugins;
 mod queue;
 mod row;
 mod runs;
@@ -55,6 +56,7 @@ pub use history::HistoryWindow;
 pub use kill::KillPoint;
 pub use lists::{Listed, PendingSummary, Range, RunFilter, RunSummary};
 pub use outbox::{DueWebhook, Redelivery, WebhookAttempt, WebhookPrune, WebhookThen};
+pub use plugins::{KeptComponent, PluginChange, PluginGrant, PluginWrite, Revocation, ServedComponent};
 pub use queue::{Caps, Creation, Lane, QueueState, Terms};
 pub use sessions::{Deletion, Exchange, SessionFilter};
 use sql::{Access, SqlStore};
@@ -265,6 +267,30 @@ pub trait Store: Send + Sync {
     /// False if there is no such key or it was revoked before.
     async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError>;
 
+    // -- Plugins --
+
+    /// Writes down the operator's word about a plugin, with its audit row. False: there was nothing to change.
+    async fn write_plugin(&self, write: PluginWrite) -> Result<bool, StoreError>;
+
+    /// Every decision that stands.
+    async fn plugin_grants(&self) -> Result<Vec<PluginGrant>, StoreError>;
+
+    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError>;
+
+    /// The latest row of the audit log, and whether one after `after` is about a plugin.
+    async fn plugin_changes(&self, after: u64) -> Result<(u64, bool), StoreError>;
+
+    /// Keeps a component, unless it is there, and notes that it serves from now on.
+    async fn serve_component(&self, component: ServedComponent) -> Result<(), StoreError>;
+
+    /// Which components are kept, without their bytes; of each plugin in the order in which they last came to serve.
+    async fn components(&self) -> Result<Vec<KeptComponent>, StoreError>;
+
+    async fn component(&self, plugin: &str, digest: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Forgets these components, but for those that unfinished runs need. Returns how many.
+    async fn drop_components(&self, components: Vec<(String, String)>) -> Result<u64, StoreError>;
+
     async fn kv_get(&self, space: &KvSpace, key: &str) -> Result<Option<KvEntry>, StoreError>;
 
     /// Returns the new version. A refused put writes nothing.
@@ -364,8 +390,8 @@ pub enum StoreError {
     #[error("the database's file is something else than a SQLite database: it was left as it is")]
     NotADatabase,
     /// See [`open_shared`].
-    #[error("the database was opened for API keys only")]
-    KeysOnly,
+    #[error("the database was opened beside a server: this is the server's to write")]
+    Shared,
     #[error("a stored row cannot be read: {0}")]
     Damaged(String),
     #[error("the store is closed")]
@@ -395,12 +421,12 @@ pub async fn open_with(url: &str, kill: Option<KillPoint>) -> Result<Arc<dyn Sto
     Ok(Arc::new(store))
 }
 
-/// Opens a database that a server may be using, to make, list and revoke API keys. Everything else that
-/// writes is refused with [`StoreError::KeysOnly`].
+/// Opens a database that a server may be using, to make, list and revoke API keys, and to decide about plugins.
+/// Everything else that writes is refused with [`StoreError::Shared`].
 pub async fn open_shared(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     let place = place(url)?;
     let lock = place.try_lock()?;
-    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Keys, lock, None).await?;
+    let store = SqlStore::<Sqlite>::open(place.writer, place.readers, Access::Shared, lock, None).await?;
     Ok(Arc::new(store))
 }
 

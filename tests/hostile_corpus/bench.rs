@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use holdfast::clock::Clock;
 use holdfast::id::{CallId, OrgId, RunId, SessionId, UserId};
-use holdfast::plugin::{Invocation, Limits, Network, Plugin, PluginHost, PluginSettings};
+use holdfast::plugin::{Code, Invocation, Limits, LoadError, Network, Plugin, PluginHost, PluginSettings};
 use holdfast::session::Owner;
 use holdfast::tool::{OutcomeKind, Returned, ToolName, ToolOutcome};
 use serde_json::{Value, json};
@@ -59,9 +59,20 @@ pub(super) struct Seen {
 }
 
 pub(super) struct Bench {
-    pub(super) host: PluginHost,
+    host: PluginHost,
     good: Plugin,
     _folder: TempDir,
+}
+
+/// Without a breaker, which would keep most of a storm out.
+async fn load(
+    host: &PluginHost,
+    id: &str,
+    bytes: Vec<u8>,
+    mut settings: PluginSettings,
+) -> Result<Plugin, LoadError> {
+    settings.limits.breaker_failures = 0;
+    host.prepare(id, Arc::new(Code::new(bytes)), &settings).await?.grant(&settings.grants)
 }
 
 impl Bench {
@@ -71,7 +82,7 @@ impl Bench {
         let store = holdfast::store::open(&url).await.expect("it opens");
         // Without a cache: what compiling costs is part of the table.
         let host = PluginHost::new(store, Clock::System, None, Network::default()).expect("a host");
-        let good = host.load("good", Guest::new().bytes(), &PluginSettings::default()).await;
+        let good = load(&host, "good", Guest::new().bytes(), PluginSettings::default()).await;
         Self { host, good: good.expect("it loads"), _folder: folder }
     }
 
@@ -96,7 +107,7 @@ impl Bench {
     async fn outcome(&self, row: &Row) -> String {
         let grants = serde_json::from_value(json!({"kv": row.kv})).expect("grants");
         let settings = PluginSettings { limits: row.limits.clone(), grants, ..PluginSettings::default() };
-        let plugin = match self.host.load("evil", row.component.clone(), &settings).await {
+        let plugin = match load(&self.host, "evil", row.component.clone(), settings).await {
             Ok(plugin) => plugin,
             Err(error) => return error.to_string(),
         };
@@ -106,6 +117,10 @@ impl Bench {
             last = in_words(&call(&plugin, tool, arguments).await.kind);
         }
         last
+    }
+
+    pub(super) async fn load(&self, bytes: Vec<u8>) -> Plugin {
+        load(&self.host, "test", bytes, PluginSettings::default()).await.expect("it loads")
     }
 
     /// Calls the good plugin until stopped.

@@ -1,6 +1,5 @@
 //! A hundred thousand calls leave the host as large as ten thousand do.
 
-use holdfast::plugin::PluginSettings;
 use serde_json::json;
 
 use super::bench::{Bench, call};
@@ -33,7 +32,7 @@ async fn grow_by(first: u32) {
     let bench = Bench::new().await;
     for (what, body) in [("answers", "(call $done)"), ("traps", "(unreachable)")] {
         let guest = Guest::new().call(body).bytes();
-        let plugin = bench.host.load("test", guest, &PluginSettings::default()).await.expect("it loads");
+        let plugin = bench.load(guest).await;
         let started = std::time::Instant::now();
         let calls = async |count: u32| {
             for _ in 0..count {

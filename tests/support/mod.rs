@@ -14,6 +14,7 @@ pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod sse;
 pub(crate) mod teller;
+pub(crate) mod versions;
 /// The few lines of WAT that are a plugin: the host crate's own tests use the same ones.
 #[path = "../../host/src/plugin/tests/guest.rs"]
 pub(crate) mod wat_guest;

@@ -49,6 +49,23 @@ impl Process {
         process
     }
 
+    /// Runs the command line beside the server: standard output and standard error.
+    pub(crate) async fn holdfast(&self, args: &[&str]) -> (String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+            .args(args)
+            .current_dir(self.folder.path())
+            .env_remove("HOLDFAST_CONFIG")
+            .env_remove("HOLDFAST_DATABASE_URL")
+            .env_remove("HOLDFAST_PLUGINS")
+            .env("HOOK_SECRET", HOOK_SECRET)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .await
+            .expect("the program runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr))
+    }
+
     async fn launch(&mut self, environment: &[(&str, &str)]) {
         let own = [("HOLDFAST_ADMIN_TOKEN", ADMIN), ("HOOK_SECRET", HOOK_SECRET)];
         let environment = [environment, &own].concat();

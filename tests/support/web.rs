@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) const PUBLIC: &str = "93.184.215.14";
 
 /// What is sent back.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Reply {
     /// These pieces, each in a packet of its own, and then the end.
     Pieces(Vec<Vec<u8>>),

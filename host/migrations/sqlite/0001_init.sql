@@ -108,6 +108,8 @@ create table approvals (
     -- What a human put in their place.
     edited_arguments text,
     fingerprint text not null,
+    -- Of the plugin that somebody was asked about; null = it was gone already.
+    digest text,
     -- approval; outcome_unknown: what became of a call that was under way at a crash?; or input: what the
     -- call asks while it runs.
     question text not null,
@@ -128,6 +130,7 @@ create table approvals (
 ) strict;
 
 create index approvals_by_run on approvals (run_id);
+create index approvals_by_digest on approvals (digest, run_id);
 create index approvals_pending on approvals (org_id, created_at, id) where status = 'PENDING';
 create index approvals_expiring on approvals (expires_at) where status = 'PENDING';
 
@@ -277,3 +280,39 @@ create table webhook_deliveries (
 ) strict;
 
 create index webhook_deliveries_by_age on webhook_deliveries (at, event_id);
+
+-- What the operator decided about one version of a plugin. The latest decision stands.
+create table plugin_grants (
+    plugin text not null,
+    -- SHA-256 of the component, in hexadecimal.
+    digest text not null,
+    -- JSON: what it asked for when that was decided, and what of it was granted.
+    requested text not null,
+    granted text not null,
+    granted_by text not null,
+    key_id text,
+    granted_at integer not null,
+    primary key (plugin, digest)
+) strict;
+
+-- Versions that must never run again.
+create table plugin_revocations (
+    digest text not null primary key,
+    plugin text not null,
+    reason text not null,
+    revoked_by text not null,
+    key_id text,
+    revoked_at integer not null
+) strict;
+
+-- The components that serve, and those that unfinished runs still need.
+create table components (
+    plugin text not null,
+    digest text not null,
+    bytes blob not null,
+    size integer not null,
+    added_at integer not null,
+    -- Counts up each time that one comes to serve: the highest of a plugin served last.
+    served integer not null,
+    primary key (plugin, digest)
+) strict;

@@ -42,7 +42,6 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let server = Server::open(&config).await?;
     let listener = serve::listen(&config).await?;
     say(&welcome(&format!("http://{}", listener.local_addr()?), &token))?;
-    server.reload_when_rebuilt(&config);
     server.serve(listener, server::signal()).await
 }
 

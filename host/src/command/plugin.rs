@@ -1,14 +1,17 @@
-//! `holdfast plugin`: build, inspect and list plugins.
+//! `holdfast plugin`: build, inspect, install and list plugins, and decide what they may reach.
+//!
+//! All of it works beside a running server, which takes up what changed within a second or two.
+
+mod decide;
+mod inspect;
+mod install;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::say;
-use crate::config::{Config, ServerArgs, cargo_home};
-use crate::plugin::{Plugin, PluginHost};
-use crate::registry::ToolRegistry;
+use crate::config::{ServerArgs, cargo_home};
 use crate::toolchain::{GuestBuild, GuestToolchain};
 
 #[derive(Debug, Subcommand)]
@@ -20,9 +23,22 @@ pub(super) enum PluginCommand {
     /// else rustup's, else (on Debian-like Linux) Debian's compiler, unpacked under the work folder.
     Build(BuildArgs),
     /// Load a component as the server would, and show its tools, imports, size and digest
-    Inspect(InspectArgs),
-    /// List the plugins of the server's plugin folder
+    Inspect(inspect::InspectArgs),
+    /// List the plugins of the server's plugin folder, with what they may reach
     List(ServerArgs),
+    /// Put a component into the server's plugin folder, after checking it as the server would
+    Install(install::InstallArgs),
+    /// Take a plugin out of the server's plugin folder
+    ///
+    /// Runs that are paused on it still finish with the version that paused them.
+    Remove(install::RemoveArgs),
+    /// Show what a plugin asks for, and grant it
+    ///
+    /// The decision is about the version in the plugin folder and no other. An update that asks for nothing more
+    /// needs no new one.
+    Grant(decide::GrantArgs),
+    /// Stop a version of a plugin for good: its calls end, and it never runs again
+    Revoke(decide::RevokeArgs),
 }
 
 #[derive(Args, Debug)]
@@ -47,22 +63,18 @@ pub(super) struct ToolchainArgs {
     work: PathBuf,
 }
 
-#[derive(Args, Debug)]
-pub(super) struct InspectArgs {
-    /// The component (.wasm)
-    file: PathBuf,
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
 pub(super) async fn run(command: PluginCommand) -> anyhow::Result<()> {
     match command {
         PluginCommand::Build(args) => {
             let out = args.out.unwrap_or_else(|| args.source.join("dist"));
             tokio::task::spawn_blocking(move || build(&args.source, &out, &args.toolchain)).await?
         }
-        PluginCommand::Inspect(args) => inspect(args).await,
-        PluginCommand::List(args) => list(&args).await,
+        PluginCommand::Inspect(args) => inspect::run(args).await,
+        PluginCommand::List(args) => inspect::list(&args).await,
+        PluginCommand::Install(args) => install::install(args).await,
+        PluginCommand::Remove(args) => install::remove(args).await,
+        PluginCommand::Grant(args) => decide::grant(args).await,
+        PluginCommand::Revoke(args) => decide::revoke(args).await,
     }
 }
 
@@ -83,71 +95,6 @@ pub(super) fn build(source: &Path, out: &Path, toolchain: &ToolchainArgs) -> any
     for plugin in build.build(progress)? {
         let state = if plugin.changed { "built" } else { "unchanged" };
         say(&format!("{state} {} ({} KiB)", plugin.path.display(), plugin.bytes.div_ceil(1024)))?;
-    }
-    Ok(())
-}
-
-async fn inspect(args: InspectArgs) -> anyhow::Result<()> {
-    let config = Config::load_offline(&args.server)?;
-    let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    let id = args.file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let settings = config.plugins.get(id).cloned().unwrap_or_default();
-    let plugin = PluginHost::for_inspection()?.look(id, bytes, &settings.limits).await?;
-    describe(&plugin)
-}
-
-async fn list(args: &ServerArgs) -> anyhow::Result<()> {
-    let config = Config::load_dev_offline(args)?;
-    let registry =
-        ToolRegistry::load_dir(&PluginHost::for_inspection()?, &config.plugin_dir, &config.plugins).await?;
-    for plugin in registry.plugins() {
-        let tools: Vec<&str> = plugin.specs().iter().map(|spec| spec.name.tool()).collect();
-        let version = plugin.manifest().map_or("-", |manifest| &manifest.version);
-        let digest = &plugin.digest()[..12];
-        say(&format!("{:<16} loaded  {digest}  {version}  {}", plugin.id(), tools.join(", ")))?;
-        for line in plugin.grants().in_words() {
-            say(&format!("{:<16} may {line}", ""))?;
-        }
-        for (setting, limit) in plugin.limits().changed() {
-            say(&format!("{:<16} limit {setting} = {limit}", ""))?;
-        }
-    }
-    for failed in registry.failed() {
-        say(&format!("{:<16} failed  {}", failed.id, failed.reason))?;
-    }
-    Ok(())
-}
-
-fn describe(plugin: &Plugin) -> anyhow::Result<()> {
-    say(&format!("plugin   {}", plugin.id()))?;
-    say(&format!("digest   sha256:{}", plugin.digest()))?;
-    say(&format!("size     {} KiB", plugin.size().div_ceil(1024)))?;
-    let imports = plugin.imports();
-    say(&format!(
-        "imports  {}",
-        if imports.is_empty() { "none beyond the base".to_owned() } else { imports.join(", ") }
-    ))?;
-    if let Some(manifest) = plugin.manifest() {
-        say(&format!("version  {}", manifest.version))?;
-    }
-    for line in plugin.grants().in_words() {
-        say(&format!("requests to {line}"))?;
-    }
-    for spec in plugin.specs() {
-        let annotations = &spec.annotations;
-        let hints: Vec<&str> = [
-            (annotations.read_only, "read-only"),
-            (annotations.destructive, "destructive"),
-            (annotations.idempotent, "idempotent"),
-            (annotations.open_world, "open-world"),
-            (annotations.requires_approval, "requires approval"),
-        ]
-        .into_iter()
-        .filter_map(|(set, word)| set.then_some(word))
-        .collect();
-        say(&format!("\ntool     {}  [{}]", spec.name, hints.join(", ")))?;
-        say(&format!("         {}", spec.description.replace('\n', "\n         ")))?;
-        say(&format!("         arguments {}", spec.input_schema))?;
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ pub(super) struct AuditQuery {
     /// Such as `agent.updated` or `approval.decided`.
     #[param(required = false)]
     action: Option<String>,
-    /// `agent`, `run`, `approval` or `key`.
+    /// `agent`, `run`, `approval`, `key`, `webhook` or `plugin`.
     #[param(required = false)]
     object_type: Option<String>,
     #[param(required = false)]

@@ -1,4 +1,4 @@
-//! What this server offers: tools, the plugins they come from, models.
+//! What this server offers: tools and models.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,6 @@ use super::agent_book::BookEntry;
 use super::extract::Caller;
 use super::problem::Problem;
 use crate::agent::{DEMO, ModelName};
-use crate::plugin::{Capabilities, Limits};
-use crate::registry::FailedPlugin;
 
 /// Every tool of every loaded plugin.
 #[utoipa::path(
@@ -54,79 +52,6 @@ pub(super) struct ToolView {
     /// JSON Schema of the arguments.
     #[schema(value_type = Object)]
     input_schema: Value,
-}
-
-/// The plugins of the plugin folder, those that could not be loaded included.
-#[utoipa::path(
-    get,
-    path = "/api/plugins",
-    operation_id = "listPlugins",
-    tag = "catalog",
-    responses(
-        (status = 200, description = "The plugins, by id", body = Vec<PluginView>),
-    )
-)]
-pub(super) async fn plugins(State(app): State<App>, _caller: Caller) -> Json<Vec<PluginView>> {
-    let registry = app.registry.load();
-    let tally = |id: &str| app.metrics.tally(id);
-    let loaded = registry.plugins().iter().map(|plugin| PluginView {
-        id: plugin.id().to_owned(),
-        digest: Some(format!("sha256:{}", plugin.digest())),
-        version: plugin.manifest().map(|manifest| manifest.version.clone()),
-        state: "loaded",
-        error: None,
-        imports: plugin.imports().to_vec(),
-        tools: plugin.specs().iter().map(|spec| spec.name.to_string()).collect(),
-        grants: Some(plugin.grants().clone()),
-        limits: Some(plugin.limits().clone()),
-        calls: tally(plugin.id()).calls,
-        failures: tally(plugin.id()).failures,
-        running: plugin.running_calls(),
-    });
-    let failed = registry.failed().iter().map(|FailedPlugin { id, reason }| PluginView {
-        id: id.clone(),
-        digest: None,
-        version: None,
-        state: "failed",
-        error: Some(reason.clone()),
-        imports: Vec::new(),
-        tools: Vec::new(),
-        grants: None,
-        limits: None,
-        calls: tally(id).calls,
-        failures: tally(id).failures,
-        running: 0,
-    });
-    let mut views: Vec<PluginView> = loaded.chain(failed).collect();
-    views.sort_by(|a, b| a.id.cmp(&b.id));
-    Json(views)
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PluginView {
-    id: String,
-    /// `sha256:` and the digest of the component's bytes.
-    digest: Option<String>,
-    /// Of its manifest.
-    version: Option<String>,
-    /// `loaded` or `failed`.
-    state: &'static str,
-    /// Why it could not be loaded.
-    error: Option<String>,
-    /// The capabilities it imports, beyond the inert base.
-    imports: Vec<String>,
-    tools: Vec<String>,
-    #[schema(value_type = Option<Object>)]
-    grants: Option<Capabilities>,
-    #[schema(value_type = Option<Object>)]
-    limits: Option<Limits>,
-    /// Calls since the server started.
-    calls: u64,
-    /// Those of them that the plugin failed: it crashed, reached a limit, or gave up.
-    failures: u64,
-    /// Calls running now; at most the limit `concurrentCalls`.
-    running: u64,
 }
 
 /// The models that agents use, and the providers that are configured.

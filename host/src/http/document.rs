@@ -26,7 +26,7 @@ use super::problem::ProblemDocument;
         (name = "approvals", description = "Decide what waits for a human, whatever run it belongs to"),
         (name = "sessions", description = "Conversations: the runs of one user with one agent"),
         (name = "agents", description = "The agents of this server"),
-        (name = "admin", description = "For the role admin: agents, the audit log"),
+        (name = "admin", description = "For the role admin: agents, plugins, the audit log"),
         (name = "catalog", description = "Tools, plugins and models"),
         (name = "health", description = "Liveness and readiness; no token needed"),
     ),

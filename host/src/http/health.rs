@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
+use crate::registry::Held;
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
@@ -53,9 +54,9 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness
             false
         }
     };
-    let plugins = app.registry.load().failed().is_empty();
-    let epoch_ticker = app.plugins.ticker_alive();
-    let compiler = app.plugins.compiler_alive();
+    let plugins = !app.registry.load().held().iter().any(|held| matches!(held.why, Held::Failed { .. }));
+    let epoch_ticker = app.registry.host().ticker_alive();
+    let compiler = app.registry.host().compiler_alive();
     let intake = !app.runner.is_draining();
     let all = database && plugins && epoch_ticker && compiler && intake;
     let readiness = Readiness {
@@ -103,10 +104,10 @@ mod tests {
         let (status, body) = readiness(&app).await;
         assert_eq!(status, StatusCode::OK, "{body}");
 
-        let stuck = app.plugins.stuck_compilation();
+        let stuck = app.registry.host().stuck_compilation();
         let (status, body) = readiness(&app).await;
         assert_eq!((status, &body["compiler"]), (StatusCode::SERVICE_UNAVAILABLE, &"DOWN".into()), "{body}");
-        assert!(app.metrics.text(None, &app.plugins).unwrap().contains("holdfast_up{part=\"compiler\"} 0"));
+        assert!(app.metrics.text(None).unwrap().contains("holdfast_up{part=\"compiler\"} 0"));
 
         drop(stuck);
         assert_eq!(readiness(&app).await.0, StatusCode::OK);
@@ -117,9 +118,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let app = app(folder.path()).await;
         assert_eq!(readiness(&app).await.1["epochTicker"], "UP");
-        app.plugins.stop_ticker();
+        app.registry.host().stop_ticker();
         let started = Instant::now();
-        while app.plugins.ticker_alive() {
+        while app.registry.host().ticker_alive() {
             assert!(started.elapsed() < Duration::from_secs(10), "nobody noticed");
             tokio::task::yield_now().await;
         }
@@ -130,7 +131,7 @@ mod tests {
             "{body}"
         );
         assert_eq!(body["status"], "DOWN");
-        let text = app.metrics.text(None, &app.plugins).unwrap();
+        let text = app.metrics.text(None).unwrap();
         assert!(text.contains("holdfast_up{part=\"epoch_ticker\"} 0"), "{text}");
     }
 }

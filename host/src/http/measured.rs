@@ -31,8 +31,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
             None
         }
     };
-    let text =
-        app.metrics.text(standing.as_ref(), &app.plugins).map_err(|error| Problem::internal(&error))?;
+    let text = app.metrics.text(standing.as_ref()).map_err(|error| Problem::internal(&error))?;
     Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }
 

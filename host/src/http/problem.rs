@@ -50,6 +50,9 @@ pub(crate) enum Kind {
     AgentInUse,
     AgentDeleted,
     AgentReadOnly,
+    PluginChanged,
+    PluginRevoked,
+    PluginRefused,
     UnsupportedMediaType,
     ServiceUnavailable,
     Internal,
@@ -106,6 +109,15 @@ impl Kind {
             Self::AgentReadOnly => {
                 ("agent-read-only", StatusCode::CONFLICT, "The agent cannot be changed over HTTP")
             }
+            Self::PluginChanged => {
+                ("plugin-changed", StatusCode::CONFLICT, "Another version of the plugin is installed")
+            }
+            Self::PluginRevoked => ("plugin-revoked", StatusCode::CONFLICT, "This version was revoked"),
+            Self::PluginRefused => (
+                "plugin-refused",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The component is not a plugin of this host",
+            ),
             Self::ServiceUnavailable => {
                 ("service-unavailable", StatusCode::SERVICE_UNAVAILABLE, "The server takes no new work now")
             }

@@ -168,6 +168,11 @@ impl Capabilities {
         self.secrets.iter().any(|given| given.same_use(asked))
     }
 
+    pub fn to_json(&self) -> serde_json::Value {
+        // There is always JSON for it: texts, numbers and lists.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
     /// One line for each thing that it allows, for whoever decides; with the author's reasons.
     pub fn in_words(&self) -> Vec<String> {
         let kv = self.kv.scopes.iter().map(|scope| with_reason(scope.in_words(), &self.kv.reason));

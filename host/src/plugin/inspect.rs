@@ -8,6 +8,7 @@ use wasmparser::{ComponentTypeRef, Encoding, FunctionBody, Operator, Parser, Pay
 use super::grant::{Capabilities, HttpRule, KvRule};
 use super::load::LoadError;
 use super::manifest::{self, Manifest, ManifestError};
+use super::request::Request;
 use super::wasi;
 use crate::escape::escaped;
 
@@ -81,9 +82,11 @@ impl Capability {
 
     fn how_to_grant(self, plugin: &str) -> String {
         match self {
-            Self::Kv => format!("grant it with `kv = true` in [plugins.{plugin}.grants]"),
+            Self::Kv => format!(
+                "grant it with `holdfast plugin grant {plugin}`, or `kv = true` in [plugins.{plugin}.grants]"
+            ),
             Self::Http => format!(
-                "grant it with a `[[plugins.{plugin}.grants.http]]` table for each `host` that it may reach"
+                "grant it with `holdfast plugin grant {plugin}`, or a `[[plugins.{plugin}.grants.http]]` table for each `host` that it may reach"
             ),
             Self::Secrets => format!(
                 "grant it with a `[[plugins.{plugin}.grants.secrets]]` table for each use of a secret"
@@ -122,26 +125,15 @@ impl Names {
         if has_tools { Ok(()) } else { Err(self.without_tools()) }
     }
 
-    /// What it may reach under a grant. A component without a manifest cannot say what it wants, so it gets what
-    /// the operator granted it.
-    pub(super) fn within(&self, granted: &Capabilities) -> Capabilities {
-        match &self.manifest {
-            Some(manifest) => manifest.requests.within(granted),
-            None => granted.clone(),
-        }
-    }
-
     /// What it asks for: what its manifest says, or else what its imports imply.
-    pub(super) fn asked(&self) -> Capabilities {
+    pub(super) fn request(&self) -> Request {
         let imports = |capability| self.imports.iter().any(|name| Capability::of(name) == Some(capability));
-        match &self.manifest {
-            Some(manifest) => manifest.requests.clone(),
-            None => Capabilities {
-                kv: if imports(Capability::Kv) { KvRule::all() } else { KvRule::default() },
-                http: imports(Capability::Http).then(HttpRule::any).into_iter().collect(),
-                ..Capabilities::default()
-            },
+        if let Some(manifest) = &self.manifest {
+            return Request { asked: manifest.requests.clone(), declared: true };
         }
+        let kv = if imports(Capability::Kv) { KvRule::all() } else { KvRule::default() };
+        let http = imports(Capability::Http).then(HttpRule::any).into_iter().collect();
+        Request { asked: Capabilities { kv, http, ..Capabilities::default() }, declared: false }
     }
 
     fn check_import(&self, name: &str, plugin: &str, grants: &Capabilities) -> Result<(), LoadError> {
@@ -166,8 +158,8 @@ impl Names {
     }
 
     /// Imports beyond the inert base: what the plugin can do to its surroundings.
-    pub(super) fn capabilities(self) -> Vec<String> {
-        let mut names = self.imports;
+    pub(super) fn capabilities(&self) -> Vec<String> {
+        let mut names = self.imports.clone();
         names.retain(|name| {
             (name.starts_with(PACKAGE) && !name.starts_with("holdfast:plugin/types@"))
                 || Capability::of(name).is_some()

@@ -8,11 +8,13 @@ use tokio::runtime::Handle;
 use tokio::sync::SemaphorePermit;
 
 use super::bindings::holdfast::plugin::types::{CallContext, Outcome};
+use super::breaker::{Admit, Breaker};
 use super::call::{Answer, CallIdentity, Instance, Question};
 use super::meter::Meter;
 use super::outcome::Ended;
 use super::suspend::{Asking, Resumption};
 use super::{Invocation, Loaded, Plugin};
+use crate::clock::Timestamp;
 use crate::session::Owner;
 use crate::store::Store;
 use crate::tool::{OutcomeKind, Suspension, hex};
@@ -36,7 +38,7 @@ impl Job {
     ) -> Self {
         let loaded = &plugin.0;
         let Owner { org, user } = invocation.owner;
-        let parts = [&loaded.id, org.as_str(), user.as_str()].map(str::as_bytes);
+        let parts = [loaded.prepared.id(), org.as_str(), user.as_str()].map(str::as_bytes);
         let user_ref = digest(&[store.installation(), parts[0], parts[1], parts[2]]);
         let key = [invocation.run.as_str(), invocation.call.as_str()].map(str::as_bytes);
         Self {
@@ -73,11 +75,25 @@ impl Job {
         }
     }
 
-    /// An error is how the call ended, and be it well: otherwise it asks a human.
-    pub(super) async fn run(mut self) -> Result<Suspension, Box<Ended>> {
+    /// Until the guest has answered, or its plugin is stopped. An error is how the call ended, and be it well:
+    /// otherwise it asks a human.
+    pub(super) async fn run(self) -> Result<Suspension, Box<Ended>> {
+        let plugin = Arc::clone(&self.asking.plugin);
+        tokio::select! {
+            biased;
+            () = plugin.stopped.cancelled() => {
+                let reason = plugin.stop_reason.get().map_or("", String::as_str);
+                Err(Box::new(Ended::revoked(reason)))
+            }
+            ended = self.work() => ended,
+        }
+    }
+
+    async fn work(mut self) -> Result<Suspension, Box<Ended>> {
         let (asking, meter) = (Arc::clone(&self.asking), Arc::clone(&self.meter));
         let plugin = Arc::clone(&asking.plugin);
-        let checks = plugin.check_arguments(&asking.tool, &self.arguments).map_err(|problem| {
+        let parts = &plugin.prepared;
+        let checks = parts.check_arguments(&asking.tool, &self.arguments).map_err(|problem| {
             let text = format!("The call did not run: {problem}. Correct the arguments and call again.");
             Ended::of(OutcomeKind::InvalidArgs, text)
         })?;
@@ -86,6 +102,10 @@ impl Job {
             None => None,
             Some(_) => blocking(&asking, Asking::resumption).await?,
         };
+        let admitted = plugin.breaker_after(Breaker::admit);
+        if admitted == Admit::Refuse {
+            return Err(Box::new(Ended::stopped_for_now()));
+        }
         self.context.deadline_unix_ms = self.deadline();
         let (context, tool) = (Box::new(self.context), asking.tool.tool().to_owned());
         let question = match resumption {
@@ -95,26 +115,31 @@ impl Job {
             }
         };
         let instance = Instance {
-            plugin: Arc::clone(&plugin.id),
-            clock: plugin.shared.clock.clone(),
-            limits: Arc::clone(&plugin.limits),
+            plugin: Arc::clone(parts.id()),
+            clock: parts.shared().clock.clone(),
+            limits: Arc::clone(parts.limits()),
             grants: Arc::clone(&plugin.grants),
             meter: Arc::clone(&meter),
             call: Some(self.identity),
-            values: Arc::clone(&plugin.values),
-            connector: Arc::clone(&plugin.shared.connector),
+            values: Arc::clone(parts.values()),
+            connector: Arc::clone(&parts.shared().connector),
         };
         let schema = checks.output.as_ref();
-        let answered = |answer| Ended::answered(answer, schema, &plugin.limits, &meter);
-        let ended = match instance.ask(&plugin.shared.engine, &plugin.pre, question).await {
+        let answered = |answer| Ended::answered(answer, schema, parts.limits(), &meter);
+        let ended = match instance.ask(&parts.shared().engine, &plugin.pre, question).await {
             Ok(Answer::Outcome(Ok(Outcome::Suspend(asked)))) => {
-                return blocking(&asking, move |asking| asking.suspension(&asked, &meter)).await;
+                let meter = Arc::clone(&meter);
+                let asks = blocking(&asking, move |asking| asking.suspension(&asked, &meter)).await;
+                let kind = asks.as_ref().map_or_else(|ended| &ended.kind, |_| &OutcomeKind::Ok);
+                plugin.breaker_after(|breaker, now| breaker.record(admitted, kind, now));
+                return asks;
             }
             Ok(Answer::Outcome(Ok(Outcome::Done(output)))) => answered(Ok(output)),
             Ok(Answer::Outcome(Err(failure))) => answered(Err(failure)),
             Ok(Answer::Tools(_)) => Ended::host_fault("the guest answered another question"),
             Err(stopped) => Ended::stopped(&stopped, &meter),
         };
+        plugin.breaker_after(|breaker, now| breaker.record(admitted, &ended.kind, now));
         Err(Box::new(ended))
     }
 
@@ -125,7 +150,7 @@ impl Job {
             biased;
             () = self.identity.cancelled.cancelled() => Err(Ended::cancelled()),
             turn = plugin.running.acquire() => turn.map_err(|error| Ended::host_fault(error.to_string())),
-            () = tokio::time::sleep(plugin.limits.wall()) => Err(Ended::of(
+            () = tokio::time::sleep(plugin.prepared.limits().wall()) => Err(Ended::of(
                 OutcomeKind::Unavailable,
                 "The tool is busy with other calls and did not run. Try again later.",
             )),
@@ -133,9 +158,28 @@ impl Job {
     }
 
     fn deadline(&self) -> u64 {
-        let plugin = &self.asking.plugin;
-        let deadline = plugin.shared.clock.now().plus(plugin.limits.wall());
+        let parts = &self.asking.plugin.prepared;
+        let deadline = parts.shared().clock.now().plus(parts.limits().wall());
         u64::try_from(deadline.as_millis()).unwrap_or(0)
+    }
+}
+
+impl Loaded {
+    /// Takes a step of the circuit breaker, and says so in the log where that changes its state.
+    fn breaker_after<T>(&self, step: impl FnOnce(&mut Breaker, Timestamp) -> T) -> T {
+        let now = self.prepared.shared().clock.now();
+        let (before, done, after) = {
+            let mut breaker = self.breaker();
+            let before = breaker.state();
+            let done = step(&mut breaker, now);
+            (before, done, breaker.state())
+        };
+        if before != after {
+            let (id, state) = (self.prepared.id(), after.word());
+            let setting = format!("plugins.{id}.limits.breaker_failures");
+            tracing::warn!(plugin.id = %id, digest = self.prepared.digest(), state, setting, "a plugin's circuit breaker changed");
+        }
+        done
     }
 }
 

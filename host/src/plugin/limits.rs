@@ -53,6 +53,13 @@ pub struct Limits {
     /// Largest component file in bytes. 64 MiB: one that embeds a Python interpreter takes 18 MB. What
     /// compiling costs is bounded by the size of single functions and by time, not by this.
     pub component_bytes: u64,
+    /// Crashes, limits reached and invalid answers in `breaker_window_ms` after which calls are refused for
+    /// `breaker_cooldown_ms`; then one of them tries. 10; 0 = never.
+    pub breaker_failures: u32,
+    /// 1 min.
+    pub breaker_window_ms: u64,
+    /// 30 s.
+    pub breaker_cooldown_ms: u64,
 }
 
 impl Default for Limits {
@@ -78,6 +85,9 @@ impl Default for Limits {
             kv_bytes: 1 << 20,
             kv_entries: 1000,
             component_bytes: 64 << 20,
+            breaker_failures: 10,
+            breaker_window_ms: 60_000,
+            breaker_cooldown_ms: 30_000,
         }
     }
 }

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::component::{Component, HasSelf};
 
@@ -26,11 +24,13 @@ use super::limits::Limits;
 use super::manifest::{Manifest, ManifestError};
 use super::meter::Meter;
 use super::outcome::Ended;
+use super::prepared::{Code, Parts, Prepared};
+use super::request::Request;
 use super::values::Values;
-use super::{Loaded, Plugin, PluginSettings, Shared};
+use super::{PluginSettings, Shared};
 use crate::clock::Clock;
 use crate::escape::escaped;
-use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part, hex};
+use crate::tool::{OutcomeKind, ToolNameError, ToolSpec, check_name_part};
 
 /// What `describe` may use at most, whatever the plugin's limits are.
 const DESCRIBE_WALL_MS: u64 = 5000;
@@ -81,40 +81,33 @@ pub enum LoadError {
     ShuttingDown,
 }
 
-/// `granted`: none = whatever it asks for.
-pub(super) async fn load(
+pub(super) async fn prepare(
     shared: &Arc<Shared>,
     id: &str,
-    bytes: Vec<u8>,
+    code: Arc<Code>,
     settings: &PluginSettings,
-    granted: Option<&Capabilities>,
-) -> Result<Plugin, LoadError> {
+) -> Result<Prepared, LoadError> {
     check_name_part(id)?;
     let limits = &settings.limits;
-    check_size(id, bytes.len() as u64, limits)?;
-    let size = bytes.len() as u64;
-    let compiled = compile(shared, id, bytes, granted.cloned()).await?;
-    let (pre, resumable) = link(shared, &compiled)?;
+    check_size(id, code.size(), limits)?;
+    let Compiled { names, asked, component } =
+        compile(shared, id, Arc::clone(&code), settings.grants.clone()).await?;
+    let (pre, _) = link(shared, &component, &names, &asked)?;
     let tools = describe_twice(shared, id, &pre, limits).await?;
     let (specs, checks) = check_tools(shared, id, tools).await?;
-    let values = values(id, settings, compiled.names.manifest.as_ref());
-    let limits = limits.clone();
-    Ok(Plugin(Arc::new(Loaded {
+    let values = Arc::new(values(id, settings, names.manifest.as_ref()));
+    Ok(Prepared::new(Parts {
         id: Arc::from(id),
-        digest: compiled.digest,
-        size,
+        digest: code.digest().to_owned(),
+        size: code.size(),
         specs,
         checks,
-        manifest: compiled.names.manifest.clone(),
-        imports: compiled.names.capabilities(),
-        grants: Arc::new(compiled.grants),
-        running: Semaphore::new(usize::try_from(limits.concurrent_calls.max(1)).unwrap_or(1)),
-        limits: Arc::new(limits),
-        values: Arc::new(values),
-        pre,
-        resumable,
+        names,
+        component,
+        limits: Arc::new(limits.clone()),
+        values,
         shared: Arc::clone(shared),
-    })))
+    }))
 }
 
 /// A plugin with a manifest gets the settings that it asks for there.
@@ -144,10 +137,9 @@ pub(crate) fn check_size(plugin: &str, bytes: u64, limits: &Limits) -> Result<()
 }
 
 struct Compiled {
-    digest: String,
     names: Names,
-    /// What it may reach.
-    grants: Capabilities,
+    /// Everything that it would like to reach: to describe itself it needs its imports, and is denied them.
+    asked: Capabilities,
     component: Component,
 }
 
@@ -156,21 +148,24 @@ struct Compiled {
 async fn compile(
     shared: &Arc<Shared>,
     id: &str,
-    bytes: Vec<u8>,
-    granted: Option<Capabilities>,
+    code: Arc<Code>,
+    configured: Capabilities,
 ) -> Result<Compiled, LoadError> {
     let work = async {
         let place = shared.compiler.place().await.map_err(|_| LoadError::ShuttingDown)?;
         let (engine, id) = (shared.engine.clone(), id.to_owned());
         let compiling = move || {
             let _place = place;
-            let digest = hex(&Sha256::digest(&bytes));
-            let names = inspect(&bytes)?;
-            let grants = granted.map_or_else(|| names.asked(), |granted| names.within(&granted));
-            names.check(&id, &grants)?;
-            let component = Component::new(&engine, &bytes)
+            let names = inspect(code.bytes())?;
+            let Request { mut asked, declared } = names.request();
+            if !declared {
+                // Imports do not say everything that the operator may have granted.
+                asked = asked.and(&configured);
+            }
+            names.check(&id, &asked)?;
+            let component = Component::new(&engine, code.bytes())
                 .map_err(|error| LoadError::Compile(escaped(&format!("{error:#}"), 500)))?;
-            Ok(Compiled { digest, names, grants, component })
+            Ok(Compiled { names, asked, component })
         };
         let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;
         threads
@@ -182,23 +177,25 @@ async fn compile(
 }
 
 /// An interface that was not granted is not even linked.
-fn link(
+pub(super) fn link(
     shared: &Shared,
-    compiled: &Compiled,
+    component: &Component,
+    names: &Names,
+    grants: &Capabilities,
 ) -> Result<(FullPluginPre<CallState>, Option<ResumerPre<CallState>>), LoadError> {
     let refused = |error: wasmtime::Error| LoadError::Link(escaped(&format!("{error:#}"), 500));
     let mut linker = shared.linker.clone();
-    if !compiled.grants.kv.scopes.is_empty() {
+    if !grants.kv.scopes.is_empty() {
         kv::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
     }
-    if !compiled.grants.secrets.is_empty() {
+    if !grants.secrets.is_empty() {
         secrets::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state).map_err(refused)?;
     }
-    if !compiled.grants.http.is_empty() {
+    if !grants.http.is_empty() {
         egress::add_to_linker(&mut linker).map_err(refused)?;
     }
-    let pre = linker.instantiate_pre(&compiled.component).map_err(refused)?;
-    let resumable = compiled.names.resumable().then(|| ResumerPre::new(pre.clone()));
+    let pre = linker.instantiate_pre(component).map_err(refused)?;
+    let resumable = names.resumable().then(|| ResumerPre::new(pre.clone()));
     let resumable = resumable.transpose().map_err(refused)?;
     Ok((FullPluginPre::new(pre).map_err(refused)?, resumable))
 }

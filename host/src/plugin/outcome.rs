@@ -51,6 +51,20 @@ impl Ended {
         Self::of(OutcomeKind::Cancelled, "The run was cancelled before the tool was done.")
     }
 
+    /// Before or in the middle of a call.
+    pub(super) fn revoked(reason: &str) -> Self {
+        let kind = OutcomeKind::Denied { capability: "revoked".to_owned() };
+        let text = "The operator has stopped this tool for good. If the call was under way, whether it took effect is \
+                    not known. Go on without the tool.";
+        Self::of(kind, text).because(reason)
+    }
+
+    pub(super) fn stopped_for_now() -> Self {
+        let text = "The tool failed too often and is stopped for now: the call did not run. Try again later, or go on \
+                    without it.";
+        Self::of(OutcomeKind::Unavailable, text).because("the circuit breaker is open")
+    }
+
     pub(super) fn host_fault(reason: impl Into<String>) -> Self {
         Self::of(OutcomeKind::HostFault, "The host could not run the tool.").because(reason)
     }

@@ -37,6 +37,10 @@ pub(super) fn report(ended: Option<&Ended>, tool: &ToolName, run: &RunId, meter:
         OutcomeKind::GuestFailure { code } => {
             tracing::debug!(plugin.id = plugin, tool, run.id = %run, code, "a plugin says that it failed");
         }
+        // The breaker says itself when it opens and closes.
+        OutcomeKind::Unavailable if reason.is_some() => {
+            tracing::debug!(plugin.id = plugin, tool, run.id = %run, reason, "a call was not let through");
+        }
         // What the guest itself was denied is told above.
         OutcomeKind::Denied { capability } => match reason {
             Some(reason) => {

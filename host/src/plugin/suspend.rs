@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Loaded;
 use super::bindings::holdfast::plugin::types::Suspension as Asked;
 use super::bindings::resumable::ResumerPre;
 use super::call::CallState;
 use super::meter::Meter;
 use super::outcome::Ended;
+use super::prepared::MAX_PROBLEMS;
 use super::seal::{self, Place};
-use super::{Loaded, MAX_PROBLEMS};
 use crate::clock::Timestamp;
 use crate::escape::escaped;
 use crate::id::{CallId, RunId};
@@ -82,7 +83,7 @@ impl Asking {
             let reason = format!("the call asked {MAX_ROUNDS} times and wants to ask again");
             return Err(Ended::invalid(reason).into());
         }
-        if state.len() as u64 > self.plugin.limits.state_bytes {
+        if state.len() as u64 > self.plugin.prepared.limits().state_bytes {
             return Err(Ended::limit(meter.reached(Limit::State).0).into());
         }
         if prompt.len() > MAX_PROMPT || prompt.trim().is_empty() {
@@ -97,11 +98,11 @@ impl Asking {
             .value;
         let lines: Vec<String> = prompt.trim().lines().map(|line| escaped(line, MAX_PROMPT)).collect();
         let prompt = lines.join("\n");
-        let expires_at = self.plugin.shared.clock.now().plus(self.answer_within);
+        let expires_at = self.plugin.prepared.shared().clock.now().plus(self.answer_within);
         let place = self.place(&prompt, &answer_schema, round, expires_at);
         let state = seal::seal(self.store.installation(), &place, state)
             .ok_or_else(|| Ended::host_fault("the machine has no random bytes"))?;
-        let digest = self.plugin.digest.clone();
+        let digest = self.plugin.prepared.digest().to_owned();
         Ok(Suspension { prompt, answer_schema, digest, round, state, expires_at, worked_ms: 0 })
     }
 
@@ -113,7 +114,16 @@ impl Asking {
         expires_at: Timestamp,
     ) -> Place<'a> {
         let (run, call, tool) = (&self.run, &self.call, &self.tool);
-        Place { run, call, tool, digest: &self.plugin.digest, round, expires_at, prompt, answer_schema }
+        Place {
+            run,
+            call,
+            tool,
+            digest: self.plugin.prepared.digest(),
+            round,
+            expires_at,
+            prompt,
+            answer_schema,
+        }
     }
 }
 

@@ -20,12 +20,14 @@ use crate::tool::{Limit, OutcomeKind, Returned, ToolName, ToolOutcome};
 /// A host and its database, which is gone with it.
 pub(crate) struct Home {
     pub(crate) host: PluginHost,
+    pub(crate) store: Arc<dyn Store>,
     _folder: TempDir,
 }
 
 pub(crate) async fn home() -> Home {
     let (store, folder) = store().await;
-    Home { host: PluginHost::new(store, Clock::manual(), None, Network::default()).unwrap(), _folder: folder }
+    let host = PluginHost::new(store.clone(), Clock::manual(), None, Network::default()).unwrap();
+    Home { host, store, _folder: folder }
 }
 
 pub(super) async fn store() -> (Arc<dyn Store>, TempDir) {
@@ -167,7 +169,7 @@ async fn imports_are_refused_by_name() {
     let settings = PluginSettings { grants: kv(), ..PluginSettings::default() };
     let guest = Guest::new().importing("holdfast:plugin/kv@0.1.0");
     let plugin = load(&guest, &settings).await.unwrap();
-    assert_eq!(plugin.imports(), ["holdfast:plugin/kv@0.1.0"]);
+    assert_eq!(plugin.prepared().imports(), ["holdfast:plugin/kv@0.1.0"]);
 }
 
 fn kv() -> Capabilities {
@@ -353,7 +355,7 @@ async fn host_calls_are_counted_and_log_lines_dropped() {
          (call $done)",
     );
     let plugin = load(&guest, &PluginSettings::default()).await.unwrap();
-    assert_eq!(plugin.imports(), ["holdfast:plugin/log@0.1.0"]);
+    assert_eq!(plugin.prepared().imports(), ["holdfast:plugin/log@0.1.0"]);
     let usage = call(&plugin).await.usage;
     assert_eq!((usage.host_calls, usage.log_lines, usage.log_lines_dropped), (300, 200, 100));
 

@@ -61,6 +61,7 @@ fn ask(run: &Run, call: &str) -> PendingApproval {
         approvers: 1,
         self_approval: true,
         fingerprint: Fingerprint::of("digest", &tool, &json!({})),
+        digest: Some("digest".to_owned()),
         call,
         tool,
         message: String::new(),

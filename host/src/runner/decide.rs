@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Runner;
 use crate::clock::Timestamp;
 use crate::id::{ApprovalId, KeyId, RunId, UserId};
+use crate::registry::Version;
 use crate::run::{Run, RunStatus};
 use crate::schema::Schema;
 use crate::store::{Claim, KeyClaim, StoreError};
@@ -276,30 +277,35 @@ impl Runner {
                     return Err(DecideError::BadAnswer(problem.to_owned()));
                 }
                 // What equals the call's own arguments edits nothing.
-                let edit = arguments.as_ref().filter(|arguments| asked.is_edited_by(arguments));
-                let edited = edit.map(|arguments| self.edited(asked, arguments)).transpose()?;
+                let edited = match arguments.as_ref().filter(|arguments| asked.is_edited_by(arguments)) {
+                    Some(arguments) => Some(self.edited(asked, arguments).await?),
+                    None => None,
+                };
                 Ok(Decision::Approve { comment, edited })
             }
         }
     }
 
-    fn edited(&self, asked: &PendingApproval, arguments: &Value) -> Result<EditedArguments, DecideError> {
+    async fn edited(
+        &self,
+        asked: &PendingApproval,
+        arguments: &Value,
+    ) -> Result<EditedArguments, DecideError> {
         if asked.approvers > 1 {
             let problem =
                 "arguments that several people must approve cannot be edited: reject the call instead";
             return Err(DecideError::BadArguments(problem.to_owned()));
         }
-        let registry = self.registry.load();
-        let Some((plugin, spec)) = registry.get(&asked.tool) else {
+        let bound = match &asked.digest {
+            Some(digest) => self.registry.plugin_for(&asked.tool, digest).await?,
+            None => Version::Gone,
+        };
+        let Version::There(plugin) = bound else {
             return Err(DecideError::BadArguments(format!("{} is not loaded any more", asked.tool)));
         };
-        plugin.check_arguments(&spec.name, arguments).map_err(DecideError::BadArguments)?;
-        // An edit changes the arguments and nothing else. Where the plugin is not the one that the human was
-        // asked about, the edit is bound to no plugin at all, and the call does not run.
-        let asked_arguments = asked.call.parsed_arguments().unwrap_or_default();
-        let unchanged = asked.fingerprint == Fingerprint::of(plugin.digest(), &spec.name, &asked_arguments);
-        let digest = if unchanged { plugin.digest() } else { asked.fingerprint.as_str() };
-        let fingerprint = Fingerprint::of(digest, &spec.name, arguments);
+        plugin.check_arguments(&asked.tool, arguments).map_err(DecideError::BadArguments)?;
+        // An edit changes the arguments and nothing else.
+        let fingerprint = Fingerprint::of(plugin.digest(), &asked.tool, arguments);
         Ok(EditedArguments { arguments: arguments.clone(), fingerprint })
     }
 }

@@ -15,6 +15,7 @@ use super::verdict::{Asked, Inquirer, Runnable, Verdict, verdict};
 use crate::agent::Agent;
 use crate::escape::escaped;
 use crate::plugin::Invocation;
+use crate::registry::Version;
 use crate::run::{DueCall, Run};
 use crate::tool::{
     Inquiry, OutcomeKind, PendingApproval, Question, Returned, Suspension, ToolCall, ToolName, ToolOutcome,
@@ -31,8 +32,10 @@ impl Runner {
         let registry = self.registry.load_full();
         let mut runnable = Vec::new();
         let mut asked = Vec::new();
-        for DueCall { call, standing } in due {
-            match verdict(&registry, &run.spec().agent, &call, &standing) {
+        for due in due {
+            let bound = self.bound(run, &due).await?;
+            let DueCall { call, standing } = due;
+            match verdict(&registry, &run.spec().agent, &call, &standing, bound.as_ref()) {
                 Verdict::Run(what) => runnable.push((call, what)),
                 Verdict::Answer(outcome) => {
                     report_refusal(&run.spec().agent, &call, &outcome);
@@ -69,6 +72,14 @@ impl Runner {
             fits
         });
         self.execute(run, runnable, present).await
+    }
+
+    /// The version that somebody was asked about, in force or not.
+    async fn bound(&self, run: &Run, due: &DueCall) -> Result<Option<Version>, DriveError> {
+        match (run.bound_digest(due), due.call.name.parse::<ToolName>()) {
+            (Some(digest), Ok(tool)) => Ok(Some(self.registry.plugin_for(&tool, digest).await?)),
+            (None, _) | (_, Err(_)) => Ok(None),
+        }
     }
 
     async fn execute(
@@ -112,7 +123,7 @@ impl Runner {
     }
 
     fn approval(&self, run: &Run, call: ToolCall, asked: Asked) -> PendingApproval {
-        let Asked { question, tool, title, fingerprint, gated } = asked;
+        let Asked { question, tool, title, fingerprint, digest, gated } = asked;
         let agent = &run.spec().agent;
         let terms = agent.approval_terms(&tool);
         let expiry = answer_within(agent, &tool);
@@ -137,6 +148,7 @@ impl Runner {
             call,
             tool,
             fingerprint,
+            digest,
             message,
             expires_at: self.clock.now().plus(expiry),
             inquiry: None,
@@ -158,9 +170,10 @@ impl Runner {
             call,
             tool,
             fingerprint,
+            digest: Some(digest),
             message: prompt,
             expires_at,
-            inquiry: Some(Inquiry { answer_schema, digest }),
+            inquiry: Some(Inquiry { answer_schema }),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::plugin::Plugin;
-use crate::registry::ToolRegistry;
+use crate::registry::{ToolRegistry, Version};
 use crate::run::Standing;
 use crate::tool::{
     Answered, Approval, Fingerprint, OutcomeKind, Question, Suspension, ToolCall, ToolName, ToolOutcome,
@@ -45,6 +45,7 @@ pub(super) struct Asked {
     pub(super) tool: ToolName,
     pub(super) title: Option<String>,
     pub(super) fingerprint: Fingerprint,
+    pub(super) digest: Option<String>,
     /// It may run because a human said so, now or before the crash.
     pub(super) gated: bool,
 }
@@ -54,25 +55,30 @@ pub(super) fn verdict(
     agent: &Agent,
     call: &ToolCall,
     standing: &Standing,
+    bound: Option<&Version>,
 ) -> Verdict {
     let name = call.name.parse::<ToolName>().ok();
-    let found = name.as_ref().and_then(|name| match asked_before(standing) {
-        None => registry.get(name),
-        Some(suspension) => registry.get_of(name, &suspension.digest),
-    });
+    let found = match (&name, bound) {
+        (Some(name), None) => registry.get(name),
+        (Some(name), Some(Version::There(plugin))) => plugin.spec(name).map(|spec| (plugin, spec)),
+        (None, _) | (_, Some(Version::Revoked | Version::Gone)) => None,
+    };
     let Some((plugin, spec)) = found.filter(|(_, spec)| agent.may_use(&spec.name)) else {
         return match (standing, name) {
             (Standing::Requested, _) => Verdict::Answer(no_such_tool(registry, agent, &call.name)),
-            (Standing::Approved(_), _) => Verdict::Answer(unavailable()),
-            (Standing::Suspended(_) | Standing::Answered(_), _) => {
-                Verdict::Answer(replaced(standing, &call.name))
+            (Standing::Approved(_) | Standing::Suspended(_) | Standing::Answered(_), _)
+                if matches!(bound, Some(Version::Revoked)) =>
+            {
+                Verdict::Answer(revoked())
             }
+            (Standing::Approved(_), _) => Verdict::Answer(unavailable()),
+            (Standing::Suspended(_) | Standing::Answered(_), _) => Verdict::Answer(replaced(&call.name)),
             (Standing::Again(_), _) | (Standing::InDoubt(_), None) => Verdict::Answer(not_run_again()),
             // That its tool is gone now does not mean that the call did not happen.
             (Standing::InDoubt(start), Some(tool)) => {
                 let fingerprint = Fingerprint::of("", &tool, &call.parsed_arguments().unwrap_or_default());
                 let (question, gated) = (Question::OutcomeUnknown, start.approved.is_some());
-                Verdict::Ask(Asked { question, tool, title: None, fingerprint, gated })
+                Verdict::Ask(Asked { question, tool, title: None, fingerprint, digest: None, gated })
             }
         };
     };
@@ -92,7 +98,8 @@ pub(super) fn verdict(
     };
     let ask = |question, fingerprint, gated| {
         let (tool, title) = (spec.name.clone(), spec.annotations.title.clone());
-        Verdict::Ask(Asked { question, tool, title, fingerprint, gated })
+        let digest = Some(plugin.digest().to_owned());
+        Verdict::Ask(Asked { question, tool, title, fingerprint, digest, gated })
     };
     let unchanged =
         |approved: &Option<Fingerprint>| approved.as_ref().is_none_or(|approved| *approved == fingerprint);
@@ -125,18 +132,6 @@ pub(super) fn verdict(
     }
 }
 
-/// What the call asked, where only the plugin that asked can go on.
-fn asked_before(standing: &Standing) -> Option<&Suspension> {
-    match standing {
-        Standing::Requested | Standing::Approved(_) => None,
-        Standing::Suspended(suspension) => Some(suspension),
-        Standing::Answered(answered) => Some(&answered.suspension),
-        Standing::InDoubt(start) | Standing::Again(start) => {
-            start.resumed.as_ref().map(|answered| &answered.suspension)
-        }
-    }
-}
-
 fn no_such_tool(registry: &ToolRegistry, agent: &Agent, name: &str) -> ToolOutcome {
     let names: Vec<String> = registry.specs_for(agent).iter().map(|spec| spec.name.to_string()).collect();
     let text = if names.is_empty() {
@@ -164,17 +159,19 @@ fn unavailable() -> ToolOutcome {
 }
 
 /// Logged: no human did anything wrong, and nobody else would learn why the answer came to nothing.
-fn replaced(standing: &Standing, tool: &str) -> ToolOutcome {
-    let digest = asked_before(standing).map(|suspension| &suspension.digest);
+fn replaced(tool: &str) -> ToolOutcome {
     tracing::warn!(
         tool,
-        digest,
-        "a tool asked a human, and its plugin was replaced or removed before it could go on: put the plugin with \
-         this digest back to answer such questions"
+        "a tool asked a human, and may not go on: its version is gone, or what was granted to it was taken back"
     );
     let text = "The tool asked a human, and was changed or removed before it could go on with the answer. If it is \
                 still needed, call the tool again.";
     ToolOutcome::of(OutcomeKind::Unavailable, text)
+}
+
+fn revoked() -> ToolOutcome {
+    let kind = OutcomeKind::Denied { capability: "revoked".to_owned() };
+    ToolOutcome::of(kind, "The operator has stopped this tool for good, so it did not run. Go on without it.")
 }
 
 fn not_run_again() -> ToolOutcome {

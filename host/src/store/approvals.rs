@@ -20,8 +20,9 @@ pub(super) async fn open<D: Dialect>(
     let answer_schema = pending.inquiry.as_ref().map(|inquiry| inquiry.answer_schema.to_string());
     sql.execute(
         "insert into approvals (id, run_id, call_id, org_id, user_id, agent_id, tool_name, arguments,
-             fingerprint, status, message, requested_by, created_at, expires_at, question, approvers, answer_schema)
-         select $2, id, $3, org_id, user_id, agent_id, $4, $5, $6, 'PENDING', $7, user_id, $8, $9, $10, $11, $12
+             fingerprint, status, message, requested_by, created_at, expires_at, question, approvers, answer_schema,
+             digest)
+         select $2, id, $3, org_id, user_id, agent_id, $4, $5, $6, 'PENDING', $7, user_id, $8, $9, $10, $11, $12, $13
          from runs where id = $1",
         &[
             run.as_str().into(),
@@ -36,6 +37,7 @@ pub(super) async fn open<D: Dialect>(
             pending.question.word().into(),
             pending.approvers.into(),
             answer_schema.as_deref().into(),
+            pending.digest.as_deref().into(),
         ],
     )
     .await?;

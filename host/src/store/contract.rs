@@ -121,6 +121,7 @@ impl Home {
             self_approval: true,
             id: ApprovalId::from(format!("approval of {}", call.id)),
             fingerprint: Fingerprint::of("digest", &tool, &json!({})),
+            digest: Some("digest".to_owned()),
             call,
             tool,
             message: "Delete the note?".to_owned(),
@@ -852,7 +853,7 @@ async fn a_database_has_one_owner_and_any_number_of_key_makers() {
             assert_eq!(server.key(&Token::hash(name)).await.unwrap(), Some(key));
         }
         let created = tool.create(&mut home.run(), &Terms::default()).await;
-        assert!(matches!(created, Err(StoreError::KeysOnly)));
+        assert!(matches!(created, Err(StoreError::Shared)));
         server.close().await;
         home.open().await;
     }

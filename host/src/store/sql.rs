@@ -18,11 +18,11 @@ use super::watch::{OutboxWatch, Watch, Watchers};
 use super::writer::Write;
 use super::{
     AgentWrite, AgentWritten, ApprovalFilter, ApprovalRow, AuditFilter, AuditRow, Caps, Claim, Creation,
-    Deletion, DueWebhook, Exchange, HistoryWindow, KeyClaim, KvCondition, KvEntry, KvRefusal, KvSpace,
-    Listed, Observer, QueueState, Range, Redelivery, RunFilter, RunSummary, SessionFilter, Standing, Store,
-    StoreError, StoredAgent, Terms, WebhookAttempt, WebhookDelivery, WebhookFilter, WebhookPrune, WriteOff,
-    agents, approvals, audit, claims, deliveries, history, keys, kv, lists, outbox, queue, runs, sessions,
-    usage,
+    Deletion, DueWebhook, Exchange, HistoryWindow, KeptComponent, KeyClaim, KvCondition, KvEntry, KvRefusal,
+    KvSpace, Listed, Observer, PluginGrant, PluginWrite, QueueState, Range, Redelivery, Revocation,
+    RunFilter, RunSummary, ServedComponent, SessionFilter, Standing, Store, StoreError, StoredAgent, Terms,
+    WebhookAttempt, WebhookDelivery, WebhookFilter, WebhookPrune, WriteOff, agents, approvals, audit, claims,
+    deliveries, history, keys, kv, lists, outbox, plugins, queue, runs, sessions, usage,
 };
 use crate::budget::{Day, DayUsage};
 use crate::clock::Timestamp;
@@ -50,8 +50,8 @@ pub(super) struct SqlStore<D: Dialect> {
 pub(super) enum Access {
     /// Everything: no other process has the database.
     Owner,
-    /// API keys only: a server may be at work on the same database.
-    Keys,
+    /// The operator's words only, keys and plugins: a server may be at work on the same database.
+    Shared,
 }
 
 #[async_trait::async_trait]
@@ -320,6 +320,43 @@ impl<D: Dialect> Store for SqlStore<D> {
     async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError> {
         let id = id.clone();
         self.write(|reply| Write::RevokeKey(id, at, reply)).await
+    }
+
+    // -- Plugins --
+
+    async fn write_plugin(&self, write: PluginWrite) -> Result<bool, StoreError> {
+        let write = Box::new(write);
+        self.write(|reply| Write::Plugin(write, reply)).await
+    }
+
+    async fn plugin_grants(&self) -> Result<Vec<PluginGrant>, StoreError> {
+        plugins::grants(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
+
+    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        plugins::revocations(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
+
+    async fn plugin_changes(&self, after: u64) -> Result<(u64, bool), StoreError> {
+        plugins::changes(&mut Sql::<D>(&mut *self.readers.acquire().await?), after).await
+    }
+
+    async fn serve_component(&self, component: ServedComponent) -> Result<(), StoreError> {
+        self.check_owner()?;
+        self.write(|reply| Write::ServeComponent(component, reply)).await
+    }
+
+    async fn components(&self) -> Result<Vec<KeptComponent>, StoreError> {
+        plugins::components(&mut Sql::<D>(&mut *self.readers.acquire().await?)).await
+    }
+
+    async fn component(&self, plugin: &str, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        plugins::component(&mut Sql::<D>(&mut *self.readers.acquire().await?), plugin, digest).await
+    }
+
+    async fn drop_components(&self, components: Vec<(String, String)>) -> Result<u64, StoreError> {
+        self.check_owner()?;
+        self.write(|reply| Write::DropComponents(components, reply)).await
     }
 
     async fn kv_get(&self, space: &KvSpace, key: &str) -> Result<Option<KvEntry>, StoreError> {

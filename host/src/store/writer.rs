@@ -19,10 +19,10 @@ use super::kv::Put;
 use super::row::{OriginRow, RunChange};
 use super::watch::Watchers;
 use super::{
-    AgentWrite, AgentWritten, Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, Redelivery,
-    StoreError, Terms, WebhookAttempt, WebhookPrune, WriteOff,
+    AgentWrite, AgentWritten, Claim, Creation, Deletion, KeyClaim, KvRefusal, KvSpace, PluginWrite,
+    Redelivery, ServedComponent, StoreError, Terms, WebhookAttempt, WebhookPrune, WriteOff,
 };
-use super::{agents, claims, keys, kv, outbox, runs, sessions, write_off};
+use super::{agents, claims, keys, kv, outbox, plugins, runs, sessions, write_off};
 use crate::clock::Timestamp;
 use crate::id::{KeyId, RunId, SessionId};
 use crate::key::ApiKey;
@@ -45,6 +45,10 @@ pub(super) enum Write {
     PruneWebhooks(Box<WebhookPrune>, Reply<u64>),
     AddKey(Box<ApiKey>, String, Reply<()>),
     RevokeKey(KeyId, Timestamp, Reply<bool>),
+    Plugin(Box<PluginWrite>, Reply<bool>),
+    ServeComponent(ServedComponent, Reply<()>),
+    /// Ids of plugins and digests.
+    DropComponents(Vec<(String, String)>, Reply<u64>),
     KvPut(Box<Put>, Reply<Result<u64, KvRefusal>>),
     KvDelete(KvSpace, String, Option<u64>, Reply<Result<bool, KvRefusal>>),
 }
@@ -222,6 +226,9 @@ impl Write {
             | Self::PruneWebhooks(..)
             | Self::AddKey(..)
             | Self::RevokeKey(..)
+            | Self::Plugin(..)
+            | Self::ServeComponent(..)
+            | Self::DropComponents(..)
             | Self::KvPut(..)
             | Self::KvDelete(..) => false,
         }
@@ -262,6 +269,15 @@ impl Write {
             Self::RevokeKey(id, at, reply) => {
                 settle(reply, keys::revoke(sql, &id, at).await.map_err(Undo::Failed))
             }
+            Self::Plugin(write, reply) => {
+                settle(reply, plugins::write(sql, &write).await.map_err(Undo::Failed))
+            }
+            Self::ServeComponent(component, reply) => {
+                settle(reply, plugins::serve(sql, &component).await.map_err(Undo::from))
+            }
+            Self::DropComponents(components, reply) => {
+                settle(reply, plugins::forget(sql, &components).await.map_err(Undo::from))
+            }
             Self::KvPut(put, reply) => settle(reply, kv::put(sql, &put).await),
             Self::KvDelete(space, key, expected, reply) => {
                 settle(reply, kv::delete(sql, &space, &key, expected).await)
@@ -274,16 +290,22 @@ impl Write {
         match self {
             Self::Create(.., reply) => drop(reply.send(Err(error))),
             Self::Save(.., reply) | Self::Claim(.., reply) => drop(reply.send(Err(error))),
-            Self::PruneClaims(.., reply) | Self::Announce(.., reply) | Self::PruneWebhooks(.., reply) => {
+            Self::PruneClaims(.., reply)
+            | Self::Announce(.., reply)
+            | Self::PruneWebhooks(.., reply)
+            | Self::DropComponents(.., reply) => {
                 drop(reply.send(Err(error)));
             }
             Self::DeleteSession(.., reply) => drop(reply.send(Err(error))),
             Self::Agent(.., reply) => drop(reply.send(Err(error))),
-            Self::AddKey(.., reply) | Self::WebhookAttempted(.., reply) | Self::End(.., reply) => {
+            Self::AddKey(.., reply)
+            | Self::WebhookAttempted(.., reply)
+            | Self::End(.., reply)
+            | Self::ServeComponent(.., reply) => {
                 drop(reply.send(Err(error)));
             }
             Self::Redeliver(.., reply) => drop(reply.send(Err(error))),
-            Self::RevokeKey(.., reply) => drop(reply.send(Err(error))),
+            Self::RevokeKey(.., reply) | Self::Plugin(.., reply) => drop(reply.send(Err(error))),
             Self::KvPut(.., reply) => drop(reply.send(Err(error))),
             Self::KvDelete(.., reply) => drop(reply.send(Err(error))),
         }

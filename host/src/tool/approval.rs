@@ -58,6 +58,9 @@ pub struct PendingApproval {
     pub call: ToolCall,
     pub tool: ToolName,
     pub fingerprint: Fingerprint,
+    /// Of the plugin that is to run the call; none if it was gone when somebody was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// One sentence for the human.
     pub message: String,
     pub expires_at: Timestamp,
@@ -71,8 +74,6 @@ pub struct PendingApproval {
 pub struct Inquiry {
     /// JSON Schema of the answer.
     pub answer_schema: Value,
-    /// The plugin that asked, and that the answer is for.
-    pub digest: String,
 }
 
 impl PendingApproval {

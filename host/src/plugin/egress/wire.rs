@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::super::limits::Limits;
 use super::super::meter::Meter;
@@ -58,6 +58,15 @@ impl Patience {
 }
 
 impl<S> Wire<S> {
+    /// Something was sent. hyper does not ask again for a read that it waits for already, so the timer goes on
+    /// and only starts over.
+    fn wait_anew(&mut self) {
+        let until = Instant::now() + self.patience.duration();
+        if let Some(waiting) = &mut self.waiting {
+            waiting.as_mut().reset(until);
+        }
+    }
+
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         let duration = self.patience.duration();
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(duration)));
@@ -98,7 +107,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             return self.wait(context);
         };
         let written = written?;
-        self.waiting = None;
+        self.wait_anew();
         self.meter.http_sent(written);
         Poll::Ready(Ok(written))
     }

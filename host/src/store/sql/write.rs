@@ -42,7 +42,7 @@ impl<D: Dialect> SqlStore<D> {
     pub(super) fn check_owner(&self) -> Result<(), StoreError> {
         match self.access {
             Access::Owner => Ok(()),
-            Access::Keys => Err(StoreError::KeysOnly),
+            Access::Shared => Err(StoreError::Shared),
         }
     }
 
