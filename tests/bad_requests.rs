@@ -354,7 +354,10 @@ async fn every_route_refuses_in_the_same_form() {
                     ("application/json", &large, "413 "),
                     ("text/plain", "{}", "415 "),
                 ];
+                // A component is no JSON, and is refused for what it is not before its size is looked at.
+                let is_json = operation["requestBody"]["content"]["application/json"].is_object();
                 for (kind, body, start) in bodies {
+                    let start = if is_json { start } else { "415 " };
                     let request = host.request(verb.clone(), &path).header("content-type", kind);
                     let said = answer(&host, request.body(body.to_owned())).await;
                     assert!(said.starts_with(start), "{what} {kind} {body}: {said}");

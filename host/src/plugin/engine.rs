@@ -33,9 +33,9 @@ pub(super) fn engine(cache: Option<&Path>) -> Result<Engine, HostError> {
         .concurrency_support(false)
         // What no language's compiler needs for a plugin is not offered: each is more code of the engine that
         // a guest can reach. Threads, exceptions and garbage collection are not even compiled in. What is left:
-        // SIMD, bulk memory, reference types, multi-value, tail calls, constant expressions.
+        // SIMD, bulk memory, reference types, multi-value, tail calls, constant expressions, and several memories:
+        // wasmtime itself needs those between two components of one plugin.
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
         .wasm_relaxed_simd(false)
         .cache(cache.and_then(open_cache));
     // The on-demand allocator, wasmtime's default: it maps memory for what a guest asks for. The pooling
@@ -190,6 +190,34 @@ mod tests {
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o750)).unwrap();
         assert!(private_directory(&directory).is_err());
         assert!(open_cache(&directory).is_none());
+    }
+
+    /// As the JavaScript and Python builders make them: one component calls another, each with a memory of its own.
+    #[test]
+    fn plugins_of_several_components_compile() {
+        let text = r#"(component
+            (component $callee
+                (core module $m
+                    (memory (export "memory") 1)
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8))
+                    (func (export "f") (param i32 i32)))
+                (core instance $i (instantiate $m))
+                (func (export "f") (param "s" string) (canon lift (core func $i "f")
+                    (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))
+            (component $caller
+                (import "f" (func $f (param "s" string)))
+                (core module $memory (memory (export "memory") 1))
+                (core instance $memory (instantiate $memory))
+                (core func $f (canon lower (func $f) (memory (core memory $memory "memory"))))
+                (core module $m (import "" "f" (func $f (param i32 i32)))
+                    (func (export "g") (call $f (i32.const 0) (i32.const 4))))
+                (core instance $i (instantiate $m (with "" (instance (export "f" (func $f))))))
+                (func (export "g") (canon lift (core func $i "g"))))
+            (instance $callee (instantiate $callee))
+            (instance $caller (instantiate $caller (with "f" (func $callee "f"))))
+            (export "g" (func $caller "g")))"#;
+        let engine = engine(None).unwrap();
+        wasmtime::component::Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
     }
 
     #[test]

@@ -171,7 +171,8 @@ async fn compile(
         threads
             .spawn_blocking(compiling)
             .await
-            .unwrap_or_else(|error| Err(LoadError::Compile(error.to_string())))
+            // The panic hook has logged what and where.
+            .unwrap_or_else(|_| Err(LoadError::Compile("the compiler broke down on it".to_owned())))
     };
     tokio::time::timeout(COMPILE_TIME, work).await.unwrap_or(Err(LoadError::CompileTime))
 }
