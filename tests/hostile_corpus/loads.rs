@@ -197,7 +197,6 @@ fn proposals() -> Vec<Row> {
     };
     vec![
         with("64-bit memory", "(memory i64 1)"),
-        with("two memories", "(memory 1) (memory 1)"),
         with("shared memory", "(memory 1 2 shared)"),
         with("exceptions", "(tag $t) (func (throw $t))"),
         with("garbage-collected structs", "(type $s (struct (field i32))) (func (param (ref $s)))"),

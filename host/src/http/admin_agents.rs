@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use self::form::{AdminAgent, AgentRequest};
 use super::App;
 use super::agent_book::BookEntry;
-use super::extract::{Caller, JsonBody};
+use super::extract::{Admin, JsonBody};
 use super::page::{Page, PageQuery};
 use super::problem::{Kind, Problem};
 use crate::audit::Actor;
@@ -34,10 +34,9 @@ use crate::store::{AgentChange, AgentWrite, AgentWritten, StoredAgent};
 )]
 pub(super) async fn list(
     State(app): State<App>,
-    Caller(principal): Caller,
+    Admin(principal): Admin,
     query: PageQuery,
 ) -> Result<Json<Page<AdminAgent>>, Problem> {
-    principal.check_admin()?;
     let all = app.agents.all(&principal.owner.org).await?;
     let total = all.len() as u64;
     let offset = usize::try_from(query.offset()).unwrap_or(usize::MAX);
@@ -61,10 +60,9 @@ pub(super) async fn list(
 )]
 pub(super) async fn create(
     State(app): State<App>,
-    Caller(principal): Caller,
+    Admin(principal): Admin,
     body: JsonBody<AgentRequest>,
 ) -> Result<Response, Problem> {
-    principal.check_admin()?;
     let agent = body.value.check(&app, &principal.owner.org, None)?;
     let id = agent.id.clone();
     if app.agents.is_configured(&id) {
@@ -96,10 +94,9 @@ pub(super) async fn create(
 )]
 pub(super) async fn get(
     State(app): State<App>,
-    Caller(principal): Caller,
+    Admin(principal): Admin,
     Path(id): Path<String>,
 ) -> Result<Json<AdminAgent>, Problem> {
-    principal.check_admin()?;
     let found = app.agents.find(&principal.owner.org, &AgentId::from(id)).await?;
     Ok(Json(AdminAgent::from(found.ok_or_else(|| Problem::no_such("agent"))?)))
 }
@@ -122,11 +119,10 @@ pub(super) async fn get(
 )]
 pub(super) async fn update(
     State(app): State<App>,
-    Caller(principal): Caller,
+    Admin(principal): Admin,
     Path(id): Path<String>,
     body: JsonBody<AgentRequest>,
 ) -> Result<Json<AdminAgent>, Problem> {
-    principal.check_admin()?;
     let id = app.writable_agent(id)?;
     let agent = body.value.check(&app, &principal.owner.org, Some(&id))?;
     let stored = app.change_agent(&principal, id, AgentChange::Update(Box::new(agent))).await?;
@@ -149,10 +145,9 @@ pub(super) async fn update(
 )]
 pub(super) async fn delete(
     State(app): State<App>,
-    Caller(principal): Caller,
+    Admin(principal): Admin,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    principal.check_admin()?;
     let id = app.writable_agent(id)?;
     app.change_agent(&principal, id, AgentChange::Delete).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -174,10 +169,9 @@ pub(super) async fn delete(
 )]
 pub(super) async fn restore(
     State(app): State<App>,
-    Caller(principal): Caller,
+    Admin(principal): Admin,
     Path(id): Path<String>,
 ) -> Result<Json<AdminAgent>, Problem> {
-    principal.check_admin()?;
     let id = app.writable_agent(id)?;
     let stored = app.change_agent(&principal, id, AgentChange::Restore).await?;
     Ok(Json(AdminAgent::from(BookEntry::from(stored))))

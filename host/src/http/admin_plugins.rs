@@ -5,7 +5,8 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
@@ -13,11 +14,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::App;
-use super::extract::{Caller, JsonBody};
+use super::extract::{Admin, JsonBody};
 use super::plugins::{PluginView, shown};
 use super::problem::{Kind, Problem};
 use crate::audit::Actor;
-use crate::key::Principal;
 use crate::plugin::{Capabilities, LoadError, Request};
 use crate::registry::{ChangeError, Difference, Held, Operator, Words};
 
@@ -38,10 +38,9 @@ const MAX_REASON: usize = 500;
 )]
 pub(super) async fn get(
     State(app): State<App>,
-    Caller(principal): Caller,
+    _: ByOperator,
     Path(id): Path<String>,
 ) -> Result<Json<AdminPlugin>, Problem> {
-    operator(&principal)?;
     Ok(Json(app.admin_plugin(&id).await?))
 }
 
@@ -66,12 +65,11 @@ pub(super) async fn get(
 )]
 pub(super) async fn install(
     State(app): State<App>,
-    Caller(principal): Caller,
+    ByOperator(by): ByOperator,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let by = operator(&principal)?;
     if headers.get(header::CONTENT_TYPE).is_none_or(|value| value != "application/wasm") {
         let detail = "Send the component's bytes with `Content-Type: application/wasm`.";
         return Err(Problem::new(Kind::UnsupportedMediaType, detail));
@@ -97,10 +95,9 @@ pub(super) async fn install(
 )]
 pub(super) async fn remove(
     State(app): State<App>,
-    Caller(principal): Caller,
+    ByOperator(by): ByOperator,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let by = operator(&principal)?;
     app.registry.remove(&id, &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -123,11 +120,10 @@ pub(super) async fn remove(
 )]
 pub(super) async fn grant(
     State(app): State<App>,
-    Caller(principal): Caller,
+    ByOperator(by): ByOperator,
     Path(id): Path<String>,
     body: JsonBody<GrantRequest>,
 ) -> Result<Json<AdminPlugin>, Problem> {
-    let by = operator(&principal)?;
     let digest = digest(&body.value.digest)?;
     app.registry.grant(&id, &digest, body.value.only.as_deref(), &by).await?;
     Ok(Json(app.admin_plugin(&id).await?))
@@ -149,10 +145,9 @@ pub(super) async fn grant(
 )]
 pub(super) async fn withdraw(
     State(app): State<App>,
-    Caller(principal): Caller,
+    ByOperator(by): ByOperator,
     Path((id, version)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let by = operator(&principal)?;
     if app.registry.withdraw(&id, &digest(&version)?, &by).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
@@ -175,11 +170,10 @@ pub(super) async fn withdraw(
 )]
 pub(super) async fn revoke(
     State(app): State<App>,
-    Caller(principal): Caller,
+    ByOperator(by): ByOperator,
     Path(id): Path<String>,
     body: JsonBody<RevokeRequest>,
 ) -> Result<StatusCode, Problem> {
-    let by = operator(&principal)?;
     let digest = digest(&body.value.digest)?;
     let reason = body.value.reason.trim();
     if reason.is_empty() || reason.len() > MAX_REASON {
@@ -296,14 +290,21 @@ async fn component(id: &str, limit: u64, body: Body) -> Result<Vec<u8>, Problem>
     Ok(bytes)
 }
 
-fn operator(principal: &Principal) -> Result<Operator, Problem> {
-    principal.check_admin()?;
-    if principal.super_admin || principal.owner.org.as_str() == "default" {
-        return Ok(Operator { org: principal.owner.org.clone(), actor: Actor::from(principal) });
+/// Whoever may decide about plugins.
+pub(super) struct ByOperator(Operator);
+
+impl FromRequestParts<App> for ByOperator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Admin(principal) = Admin::from_request_parts(parts, app).await?;
+        if principal.super_admin || principal.owner.org.as_str() == "default" {
+            return Ok(Self(Operator { org: principal.owner.org.clone(), actor: Actor::from(&principal) }));
+        }
+        let detail = "Plugins serve every organisation: this needs the bootstrap token, or a key with the role admin of \
+                      the organisation `default`.";
+        Err(Problem::new(Kind::Forbidden, detail))
     }
-    let detail = "Plugins serve every organisation: this needs the bootstrap token, or a key with the role admin of the \
-                  organisation `default`.";
-    Err(Problem::new(Kind::Forbidden, detail))
 }
 
 /// With or without `sha256:`.

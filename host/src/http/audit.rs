@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::extract::{Caller, QueryParams};
+use super::extract::{Admin, QueryParams};
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use super::run_list::given;
@@ -30,11 +30,10 @@ use crate::store::{AuditFilter, AuditRow, Range};
 )]
 pub(super) async fn list(
     State(app): State<App>,
-    Caller(principal): Caller,
+    Admin(principal): Admin,
     QueryParams(query): QueryParams<AuditQuery>,
     page: PageQuery,
 ) -> Result<Json<Page<AuditView>>, Problem> {
-    principal.check_admin()?;
     let invalid = |field: &'static str| {
         move |error: crate::audit::UnknownWord| Problem::invalid_param(field, error.to_string())
     };

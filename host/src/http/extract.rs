@@ -45,10 +45,16 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-impl Principal {
-    pub(crate) fn check_admin(&self) -> Result<(), Problem> {
-        if self.role >= Role::Admin {
-            return Ok(());
+/// Who is calling, where that is an admin. Stands before the body: nobody else learns what is wrong with theirs.
+pub(crate) struct Admin(pub(crate) Principal);
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Caller(principal) = Caller::from_request_parts(parts, app).await?;
+        if principal.role >= Role::Admin {
+            return Ok(Self(principal));
         }
         Err(Problem::new(Kind::Forbidden, "This needs a key with the role admin."))
     }

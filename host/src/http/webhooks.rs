@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::extract::{Caller, QueryParams};
+use super::extract::{Admin, QueryParams};
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use super::run_list::given;
@@ -29,11 +29,10 @@ use crate::store::{Range, Redelivery, WebhookDelivery, WebhookFilter};
 )]
 pub(super) async fn deliveries(
     State(app): State<App>,
-    Caller(principal): Caller,
+    Admin(principal): Admin,
     QueryParams(query): QueryParams<DeliveryQuery>,
     page: PageQuery,
 ) -> Result<Json<Page<DeliveryView>>, Problem> {
-    principal.check_admin()?;
     let filter = WebhookFilter {
         endpoint: given(query.endpoint),
         event: given(query.event_id),
@@ -60,11 +59,10 @@ pub(super) async fn deliveries(
 )]
 pub(super) async fn redeliver(
     State(app): State<App>,
-    Caller(principal): Caller,
+    Admin(principal): Admin,
     Path(event): Path<String>,
     QueryParams(query): QueryParams<RedeliverQuery>,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
-    principal.check_admin()?;
     let redelivery = Redelivery {
         event: event.clone(),
         endpoint: given(query.endpoint),
