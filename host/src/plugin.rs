@@ -1,7 +1,7 @@
 //! The sandbox: loads plugins (WebAssembly components) and calls their tools.
 //!
 //! The only module that names wasmtime. A call never fails outwards: whatever a guest does, and whatever
-//! happens to it, ends as a [`ToolOutcome`] that the model can read. What a guest can reach is in one file
+//! happens to it, ends as a [`crate::tool::ToolOutcome`] that the model can read. What a guest can reach is in one file
 //! per interface (`log`, `control`, `settings`, `kv`, `secrets`, `egress`, `wasi`); what it can use up is in `limits`.
 //! A tool that asks a human goes on in another instance (`suspend`), with what it left here encrypted (`seal`).
 

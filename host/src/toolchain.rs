@@ -44,7 +44,7 @@ pub struct GuestBuild {
     pub toolchain: GuestToolchain,
     /// The cargo to run, usually just `cargo`.
     pub cargo: PathBuf,
-    /// Where cargo keeps the sources of dependencies, if that is known: see [`GuestBuild::remaps`].
+    /// Where cargo keeps the sources of dependencies, if that is known: components are not to name it.
     pub cargo_home: Option<PathBuf>,
 }
 
