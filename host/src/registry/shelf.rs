@@ -13,6 +13,7 @@ mod versions;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use futures_util::StreamExt as _;
@@ -56,6 +57,8 @@ struct Seen {
     candidates: BTreeMap<String, (PluginFile, Candidate)>,
     /// Kept components that nothing seemed to need; dropped if that is still so at the next look.
     idle: Vec<(String, String)>,
+    /// When the database was last asked to drop some of them, and which.
+    asked_to_drop: Option<(Vec<(String, String)>, Instant)>,
     /// The audit log's latest row at the time: whatever was decided until then is taken into account.
     changes: u64,
 }

@@ -265,14 +265,14 @@ pub(super) async fn forget<D: Dialect>(
     for (plugin, digest) in components {
         forgotten += sql
             .execute(
-                // A call that asks is in the journal before its run pauses for it.
+                // A call that asks is in the journal before its run pauses for it, which makes an approval of it.
                 "delete from components where plugin = $1 and digest = $2
                  and not exists (
                      select 1 from approvals join runs on runs.id = approvals.run_id
                      where approvals.digest = $2 and runs.status in ('QUEUED', 'RUNNING', 'PAUSED'))
                  and not exists (
                      select 1 from runs join run_events on run_events.run_id = runs.id
-                     where runs.status in ('QUEUED', 'RUNNING', 'PAUSED')
+                     where runs.status = 'RUNNING'
                          and run_events.kind = 'call_suspended' and run_events.body like '%' || $2 || '%')",
                 &[plugin.as_str().into(), digest.as_str().into()],
             )

@@ -2,6 +2,7 @@
 //! database until nobody needs them, and are found there after a restart.
 
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use super::Shelf;
 use crate::plugin::{Plugin, Prepared};
@@ -9,6 +10,10 @@ use crate::registry::folder::{self, FileError, PluginFile};
 use crate::registry::words::Words;
 use crate::store::{ServedComponent, StoreError};
 use crate::tool::ToolName;
+
+/// How soon the same versions are tried again: a run that needs one of them may be paused for days, and each try
+/// takes the database's one writer.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The version that a call is bound to.
 #[derive(Clone, Debug)]
@@ -62,9 +67,14 @@ impl Shelf {
             .collect();
         let still: Vec<_> = idle.iter().filter(|version| seen.idle.contains(version)).cloned().collect();
         seen.idle = idle;
-        if !still.is_empty() && self.0.store.drop_components(still.clone()).await? > 0 {
+        let asked = seen.asked_to_drop.as_ref();
+        if still.is_empty() || asked.is_some_and(|(same, at)| *same == still && at.elapsed() < ASK_AGAIN) {
+            return Ok(());
+        }
+        if self.0.store.drop_components(still.clone()).await? > 0 {
             self.versions().kept.retain(|version, _| !still.contains(version));
         }
+        seen.asked_to_drop = Some((still, Instant::now()));
         Ok(())
     }
 
