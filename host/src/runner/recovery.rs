@@ -21,6 +21,9 @@ const PACE: Duration = Duration::from_millis(100);
 /// How often expired approvals are looked for.
 const EXPIRY_EVERY: Duration = Duration::from_secs(5);
 
+/// How often idempotency keys are forgotten. One that is too old counts as unknown without that.
+const PRUNE_EVERY: Duration = Duration::from_mins(10);
+
 /// Most approvals expired in one look.
 const EXPIRY_BATCH: u32 = 100;
 
@@ -80,25 +83,28 @@ impl Runner {
 
     /// Expires approvals, and forgets idempotency keys, until the server stops.
     pub async fn expire_forever(&self) {
-        let mut ticks = tokio::time::interval(EXPIRY_EVERY);
+        let (mut ticks, mut prunes) =
+            (tokio::time::interval(EXPIRY_EVERY), tokio::time::interval(PRUNE_EVERY));
         let mut unreadable = HashSet::new();
         loop {
             tokio::select! {
                 () = self.draining.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            if let Err(error) = self.expire_due(&mut unreadable).await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot expire approvals; trying again"
-                );
-            }
-            // A key that is not pruned yet counts as unknown all the same.
-            if let Err(error) = self.store.prune_claims(self.clock.now().minus(CLAIM_AGE)).await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot forget old idempotency keys; trying again"
-                );
+                _ = ticks.tick() => {
+                    if let Err(error) = self.expire_due(&mut unreadable).await {
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "cannot expire approvals; trying again"
+                        );
+                    }
+                }
+                _ = prunes.tick() => {
+                    if let Err(error) = self.store.prune_claims(self.clock.now().minus(CLAIM_AGE)).await {
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "cannot forget old idempotency keys; trying again"
+                        );
+                    }
+                }
             }
         }
     }
