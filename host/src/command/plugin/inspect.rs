@@ -112,10 +112,14 @@ fn list_one(words: &Words, plugin: &Prepared) -> anyhow::Result<()> {
     for line in missing {
         say(&format!("{:<16} {line}", ""))?;
     }
-    say(&format!("{:<16} limits: {}", "", in_words(plugin.limits())))
+    say(&format!("{:<16} limits: {}", "", in_words(plugin.limits())))?;
+    for (setting, limit) in plugin.limits().changed() {
+        say(&format!("{:<16} limit {setting} = {limit}", ""))?;
+    }
+    Ok(())
 }
 
-/// Those that operators ask about; the API lists them all.
+/// Those that operators ask about, whatever they are; of the others, those that are set. The API lists them all.
 fn in_words(limits: &Limits) -> String {
     format!(
         "{} MiB of memory, {} ms, of which {} ms of CPU, {} calls at once",
