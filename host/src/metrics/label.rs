@@ -11,7 +11,8 @@ pub(super) const OTHER: &str = "other";
 /// Most model names with series of their own.
 pub(super) const MAX_MODELS: usize = 100;
 
-const CAPABILITIES: [&str; 5] = ["policy", "kv", "http", "secrets", "wasi"];
+/// Whatever a denial can be about; a new one belongs here, or it is counted as [`OTHER`].
+const CAPABILITIES: [&str; 6] = ["policy", "kv", "http", "secrets", "suspended-state", "revoked"];
 
 /// A name of a sane length without quotes, backslashes or line feeds.
 pub(super) fn is_plain(name: &str) -> bool {
@@ -58,4 +59,18 @@ pub(super) fn model_outcome(error: Option<&ModelError>) -> &'static str {
 pub(super) fn method(word: &str) -> &'static str {
     let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     known.into_iter().find(|known| *known == word).unwrap_or(OTHER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_denial_of_the_host_has_its_word_and_no_other_gets_one() {
+        let denied = |capability: &str| detail(&OutcomeKind::Denied { capability: capability.to_owned() });
+        for capability in ["http", "kv", "policy", "revoked", "secrets", "suspended-state"] {
+            assert_eq!(denied(capability), capability);
+        }
+        assert_eq!(denied("what-a-guest-says"), OTHER);
+    }
 }
