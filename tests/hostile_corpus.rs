@@ -8,6 +8,7 @@
 //! `load_refusals`.
 
 mod bench;
+mod bombs;
 mod calls;
 mod loads;
 mod many;
@@ -48,7 +49,7 @@ async fn the_table() {
         micros(alone)
     );
     let mut wrong = Vec::new();
-    for row in calls::rows().into_iter().chain(loads::rows()) {
+    for row in calls::rows().into_iter().chain(loads::rows()).chain(bombs::rows()) {
         // Seen at once where one of them hangs.
         eprintln!("{}", row.name);
         let seen = bench.run(&row).await;
