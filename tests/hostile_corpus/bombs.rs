@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wasm_encoder as wasm;
 
-use super::Row;
+use super::bench::Row;
 use super::loads::{TOOLS, UNTYPED, row};
 use crate::support::wat_guest::Guest;
 

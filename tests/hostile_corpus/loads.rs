@@ -3,33 +3,28 @@
 
 use std::time::Duration;
 
-use holdfast::plugin::Limits;
-
-use super::{Phase, Row};
+use super::bench::{Fixture, Row};
 use crate::support::wat_guest::Guest;
 
 pub(super) const TOOLS: &str = "holdfast:plugin/tools@0.1.0";
 /// A component that is only looked at ends here: it exports something under the right name.
 pub(super) const UNTYPED: &str = "other types";
 
-pub(super) fn row(name: &'static str, component: Vec<u8>, outcome: &'static str) -> Row {
+pub(super) fn row(name: &str, component: Vec<u8>, outcome: &'static str) -> Row {
     Row {
-        name,
-        component,
-        limits: Limits { memory_bytes: 64 << 20, ..Limits::default() },
-        kv: false,
-        phase: Phase::Load,
+        name: name.to_owned(),
+        fixture: Fixture::Load(component),
         outcome,
         within: Duration::from_mins(1),
         peak_mib: 128,
     }
 }
 
-fn wat(name: &'static str, guest: &Guest, outcome: &'static str) -> Row {
+fn wat(name: &str, guest: &Guest, outcome: &'static str) -> Row {
     row(name, guest.bytes(), outcome)
 }
 
-fn text(name: &'static str, text: &str, outcome: &'static str) -> Row {
+fn text(name: &str, text: &str, outcome: &'static str) -> Row {
     row(name, wat::parse_str(text).expect("valid text"), outcome)
 }
 
@@ -130,16 +125,6 @@ fn schemas() -> Vec<Row> {
             "schema 5000 deep",
             &property(&format!("{}{{}}{}", r#"{"not":"#.repeat(5000), "}".repeat(5000))),
             "schema",
-        ),
-        wat(
-            "tool of another plugin",
-            &Guest::new().describing(&[("a__b", r#"{"type":"object"}"#)]),
-            "legal name",
-        ),
-        wat(
-            "one tool twice",
-            &Guest::new().describing(&[("a", r#"{"type":"object"}"#), ("a", r#"{"type":"object"}"#)]),
-            "twice",
         ),
     ]
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use futures_util::future::join_all;
+use holdfast::plugin::PluginSettings;
 use serde_json::json;
 
 use super::bench::{Bench, call};
@@ -30,7 +31,7 @@ async fn ten_times_as_many_calls_take_no_more_memory() {
     let bench = Bench::new().await;
     let mut plugins = Vec::new();
     for body in ["(call $done)", "(unreachable)"] {
-        plugins.push(bench.load(Guest::new().call(body).bytes()).await);
+        plugins.push(bench.load("test", Guest::new().call(body).bytes(), &PluginSettings::default()).await);
     }
     let calls = async |count: u32| {
         let callers = (0..CALLERS).map(|_| {
@@ -43,7 +44,7 @@ async fn ten_times_as_many_calls_take_no_more_memory() {
             })
         });
         join_all(callers).await.into_iter().for_each(|caller| caller.expect("each call ends as it must"));
-        resident_bytes()
+        resident_bytes(std::process::id()).expect("it runs")
     };
     let started = Instant::now();
     let (few, many) = (calls(FIRST).await, calls(ALL - FIRST).await);
