@@ -64,7 +64,9 @@ pub use self::destination::{Audience, HostPattern, Scheme};
 use self::egress::Connector;
 pub use self::egress::Network;
 use self::engine::{GuestThreads, Ticker};
-pub use self::grant::{Capabilities, HeaderWord, HttpRule, KvRule, KvScope, Method, SecretName, SecretRule};
+pub use self::grant::{
+    Capabilities, Capability, HeaderWord, HttpRule, KvRule, KvScope, Method, SecretName, SecretRule,
+};
 use self::job::Job;
 pub use self::limits::Limits;
 pub use self::load::LoadError;

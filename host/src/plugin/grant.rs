@@ -26,6 +26,15 @@ pub struct Capabilities {
     pub secrets: Vec<SecretRule>,
 }
 
+/// One kind of what is requested and granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capability {
+    Kv,
+    Http,
+    Secrets,
+}
+
 /// Which scopes of `kv`: `true` for all, a list, or a table with a reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct KvRule {
@@ -93,6 +102,26 @@ impl Capabilities {
         self.secrets.iter().any(|given| given.same_use(asked))
     }
 
+    /// Something of this kind is among them.
+    pub fn has(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::Kv => !self.kv.scopes.is_empty(),
+            Capability::Http => !self.http.is_empty(),
+            Capability::Secrets => !self.secrets.is_empty(),
+        }
+    }
+
+    /// With the other's of this kind in place of its own.
+    #[must_use]
+    pub(super) fn with(mut self, capability: Capability, other: &Self) -> Self {
+        match capability {
+            Capability::Kv => self.kv.clone_from(&other.kv),
+            Capability::Http => self.http.clone_from(&other.http),
+            Capability::Secrets => self.secrets.clone_from(&other.secrets),
+        }
+        self
+    }
+
     pub fn to_json(&self) -> serde_json::Value {
         // There is always JSON for it: texts, numbers and lists.
         serde_json::to_value(self).unwrap_or_default()
@@ -113,6 +142,19 @@ fn with_reason(what: &str, reason: &str) -> String {
         return what.to_owned();
     }
     format!("{what}, \"{}\"", crate::escape::escaped(reason, 200))
+}
+
+impl Capability {
+    pub const ALL: [Self; 3] = [Self::Kv, Self::Http, Self::Secrets];
+
+    /// Its key in a manifest and in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::Http => "http",
+            Self::Secrets => "secrets",
+        }
+    }
 }
 
 impl KvRule {

@@ -25,7 +25,6 @@ use super::manifest::{Manifest, ManifestError};
 use super::meter::Meter;
 use super::outcome::Ended;
 use super::prepared::{Code, Parts, Prepared};
-use super::request::Request;
 use super::values::Values;
 use super::{PluginSettings, Shared};
 use crate::clock::Clock;
@@ -157,8 +156,8 @@ async fn compile(
         let compiling = move || {
             let _place = place;
             let names = inspect(code.bytes())?;
-            let Request { mut asked, declared } = names.request();
-            if !declared {
+            let mut asked = names.request().asked;
+            if names.manifest.is_none() {
                 // Imports do not say everything that the operator may have granted.
                 asked = asked.and(&configured);
             }

@@ -322,7 +322,7 @@ async fn examine(host: &PluginHost, words: &Words, file: &PluginFile) -> Result<
 /// For the operator. Of a component without a manifest all that is known is what it imports.
 fn waits_because(words: &Words, prepared: &Prepared, missing: &Capabilities) -> String {
     let id = prepared.id();
-    if !prepared.request().declared
+    if prepared.manifest().is_none()
         && let Err(error) = prepared.grant(&words.settings(id).grants)
     {
         return error.to_string();

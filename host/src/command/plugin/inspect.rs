@@ -42,6 +42,9 @@ fn describe(plugin: &Prepared) -> anyhow::Result<()> {
     for line in plugin.request().asked.in_words() {
         say(&format!("requests to {line}"))?;
     }
+    for capability in &plugin.request().open {
+        say(&format!("takes    whatever is granted of {}", capability.word()))?;
+    }
     for spec in plugin.specs() {
         let annotations = &spec.annotations;
         let hints: Vec<&str> = [
