@@ -323,8 +323,8 @@ impl Plugin {
         };
         report::report(ended.as_ref().err().map(Box::as_ref), tool, run, &meter);
         match ended {
-            Ok(suspension) => Returned::Suspension(Box::new(suspension)),
-            Err(ended) => Returned::Outcome(ended.into_outcome(&meter)),
+            Ok(suspension) => Returned::Suspension(suspension),
+            Err(ended) => Returned::Outcome(ended.into_outcome(suspend::used(&meter, invocation.answered))),
         }
     }
 }
