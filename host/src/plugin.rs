@@ -24,6 +24,7 @@ mod limits;
 pub(crate) mod load;
 mod log;
 mod manifest;
+mod memory;
 mod meter;
 mod outcome;
 mod prepared;
