@@ -3,14 +3,14 @@
 //! It lives outside the wasmtime store, so that a call that was cut off still has its usage. That it keeps
 //! the *first* limit matters: a Rust guest out of memory, for one, traps as plain `unreachable`.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use wasmtime::ResourceLimiter;
 
 use super::limits::Limits;
 use crate::tool::{Limit, Usage};
@@ -31,12 +31,22 @@ pub(super) struct Denial {
     pub(super) setting: Option<String>,
 }
 
+/// What a call was denied.
+#[derive(Debug, Default)]
+struct Denied {
+    /// Each once, in the order in which they came first, with how often: [`MAX_DENIALS`] of them.
+    kinds: Vec<(Denial, u64)>,
+    by_capability: BTreeMap<&'static str, u64>,
+}
+
+/// Most denials of one call that the operator reads of one by one.
+const MAX_DENIALS: usize = 8;
+
 /// What one call used so far.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     hit: OnceLock<Limit>,
-    denial: OnceLock<Denial>,
-    denials: AtomicU64,
+    denied: Mutex<Denied>,
     memory_peak: AtomicU64,
     host_calls: AtomicU64,
     output_bytes: AtomicU64,
@@ -53,6 +63,11 @@ pub(super) struct Meter {
 }
 
 impl Meter {
+    /// Linear memory that a call holds now.
+    pub(super) fn memory(&self, bytes: u64) {
+        self.memory_peak.fetch_max(bytes, Ordering::Relaxed);
+    }
+
     /// Records a limit as reached, unless another one came first.
     pub(super) fn reached(&self, limit: Limit) -> LimitReached {
         LimitReached(*self.hit.get_or_init(|| limit))
@@ -62,15 +77,30 @@ impl Meter {
         self.hit.get().copied()
     }
 
-    /// Counts something that was not allowed, and keeps the first.
+    /// Counts something that was not allowed.
     pub(super) fn denied(&self, denial: Denial) {
-        self.denials.fetch_add(1, Ordering::Relaxed);
-        self.denial.get_or_init(|| denial);
+        let mut denied = self.denials_so_far();
+        *denied.by_capability.entry(denial.capability).or_default() += 1;
+        if let Some((_, count)) = denied.kinds.iter_mut().find(|(known, _)| *known == denial) {
+            *count += 1;
+        } else if denied.kinds.len() < MAX_DENIALS {
+            denied.kinds.push((denial, 1));
+        }
     }
 
-    /// The first denial, and how many there were.
-    pub(super) fn denial(&self) -> Option<(&Denial, u64)> {
-        Some((self.denial.get()?, self.denials.load(Ordering::Relaxed)))
+    /// The capability that was denied first.
+    pub(super) fn denied_capability(&self) -> Option<&'static str> {
+        self.denials_so_far().kinds.first().map(|(denial, _)| denial.capability)
+    }
+
+    /// The first few different denials, with how often each came.
+    pub(super) fn denials(&self) -> Vec<(Denial, u64)> {
+        self.denials_so_far().kinds.clone()
+    }
+
+    fn denials_so_far(&self) -> MutexGuard<'_, Denied> {
+        // Counts and a list that only grows: whole whatever its holder died of.
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a host call that hands over `bytes`.
@@ -143,7 +173,13 @@ impl Meter {
             output_bytes: self.output_bytes.load(Ordering::Relaxed),
             log_lines: self.log_lines.load(Ordering::Relaxed),
             log_lines_dropped: self.log_lines_dropped.load(Ordering::Relaxed),
-            denials: self.denials.load(Ordering::Relaxed),
+            denials: self
+                .denials_so_far()
+                .by_capability
+                .iter()
+                .map(|(capability, count)| ((*capability).to_owned(), *count))
+                .collect(),
+            limit: self.hit(),
             http_requests: self.http_requests_sent.load(Ordering::Relaxed),
             http_sent_bytes: self.http_sent_bytes.load(Ordering::Relaxed),
             http_received_bytes: self.http_received_bytes.load(Ordering::Relaxed),
@@ -186,95 +222,4 @@ fn thread_cpu() -> u64 {
         .unwrap_or(0)
         .saturating_mul(1_000_000_000)
         .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// Core instances of one call. A component made of a Python interpreter and its libraries has dozens.
-const MAX_INSTANCES: usize = 256;
-const MAX_TABLES: usize = 64;
-const MAX_MEMORIES: usize = 16;
-
-/// Asked by wasmtime before a memory or table grows.
-pub(super) struct Growth {
-    pub(super) limits: Arc<Limits>,
-    pub(super) meter: Arc<Meter>,
-    /// Bytes of all memories.
-    memory: u64,
-    /// Elements of all tables.
-    elements: u64,
-}
-
-impl Growth {
-    pub(super) fn new(limits: Arc<Limits>, meter: Arc<Meter>) -> Self {
-        Self { limits, meter, memory: 0, elements: 0 }
-    }
-}
-
-/// The new total, if it is within `limit` and the one memory or table within its own maximum.
-fn grown(total: u64, current: usize, desired: usize, maximum: Option<usize>, limit: u64) -> Growing {
-    if maximum.is_some_and(|maximum| desired > maximum) {
-        return Growing::PastItsOwnMaximum;
-    }
-    let total = total.saturating_add(desired.saturating_sub(current) as u64);
-    if total > limit { Growing::PastLimit } else { Growing::To(total) }
-}
-
-enum Growing {
-    To(u64),
-    /// The guest's own doing: no limit of ours was reached.
-    PastItsOwnMaximum,
-    PastLimit,
-}
-
-impl ResourceLimiter for Growth {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        match grown(self.memory, current, desired, maximum, self.limits.memory_bytes) {
-            Growing::To(total) => {
-                self.memory = total;
-                self.meter.memory_peak.fetch_max(total, Ordering::Relaxed);
-                Ok(true)
-            }
-            Growing::PastItsOwnMaximum => Ok(false),
-            Growing::PastLimit => {
-                // Not a trap: a guest that copes with a failed allocation may go on.
-                self.meter.reached(Limit::Memory);
-                Ok(false)
-            }
-        }
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        match grown(self.elements, current, desired, maximum, self.limits.table_elements) {
-            Growing::To(total) => {
-                self.elements = total;
-                Ok(true)
-            }
-            Growing::PastItsOwnMaximum => Ok(false),
-            Growing::PastLimit => {
-                self.meter.reached(Limit::Tables);
-                Ok(false)
-            }
-        }
-    }
-
-    fn instances(&self) -> usize {
-        MAX_INSTANCES
-    }
-
-    fn tables(&self) -> usize {
-        MAX_TABLES
-    }
-
-    fn memories(&self) -> usize {
-        MAX_MEMORIES
-    }
 }
