@@ -27,6 +27,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use self::bench::{Bench, Row, Seen};
+use self::log::Log;
 use crate::support::own_process;
 
 /// Most time that the good neighbour may take for a call of microseconds while others misbehave. It stands
@@ -41,7 +42,7 @@ fn the_corpus() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by `the_corpus`, in a process of its own"]
 async fn the_table() {
-    let bench = Bench::new().await;
+    let bench = Bench::new(Log::take()).await;
     let mut table = format!(
         "{:<44} {:<60} {:>15} {:>13} {:>12} {:>18}\n",
         "fixture", "outcome", "ms of", "MiB peak of", "MiB kept of", "neighbour us of"

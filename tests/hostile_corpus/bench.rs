@@ -113,21 +113,13 @@ async fn host(cache: Option<&Path>, network: Network) -> (PluginHost, TempDir) {
 }
 
 impl Bench {
-    /// Takes the process's log.
-    pub(super) async fn new() -> Self {
+    pub(super) async fn new(log: Log) -> Self {
         let internet = Internet::new().await;
         let cache = guests::root().join("target/test-guests/cache");
         let (known, first) = host(Some(&cache), internet.network()).await;
         let (host, second) = host(None, Network::default()).await;
         let good = load(&host, "good", Guest::new().bytes(), PluginSettings::default()).await;
-        Self {
-            host,
-            known,
-            good: good.expect("it loads"),
-            internet,
-            log: Log::take(),
-            _folders: [first, second],
-        }
+        Self { host, known, good: good.expect("it loads"), internet, log, _folders: [first, second] }
     }
 
     /// The slowest call of the good plugin while nothing else happens.
