@@ -20,7 +20,7 @@ pub struct ToolName {
 /// The longest name that OpenAI and Anthropic accept for a function.
 pub const MAX_TOOL_NAME: usize = 64;
 
-/// Shows what is no name as [`escaped`] text: it is guest-controlled.
+/// What is no name is guest-controlled: it is shown escaped and cut.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolNameError {
     #[error(
