@@ -136,7 +136,12 @@ fn without_end() -> Vec<Row> {
     let bytes = |text: &str| text.as_bytes().to_vec();
     let endless = |start: &str, piece: &str| answering(Reply::Endless(bytes(start), bytes(piece)));
     let silence = |start: &str| answering(Reply::Silence(bytes(start)));
-    let drip = |start: &str, piece: &str| answering(Reply::Drip(bytes(start), bytes(piece)));
+    let drip = |start: &str, piece: &str| {
+        let mut attempt = answering(Reply::Drip(bytes(start), bytes(piece)));
+        // A busy machine may be late with a byte, though not by this much.
+        attempt.settings.limits.http_idle_ms = 1500;
+        attempt
+    };
     let received = "limit http-response-bytes, sent";
     let idle = "limit http-idle, sent";
     // Nobody is silent for long, so that only the whole call's time ends it.
