@@ -15,6 +15,7 @@ use super::webhooks::{WebhookTable, WebhooksTable};
 use crate::agent::{Agent, AgentParts, ApprovalTerms, BudgetParts, ModelName, ToolPattern};
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, MediaLimits, RateLimit};
+use crate::plugin::Signers;
 use crate::runner::QueueSettings;
 use crate::schema::Schema;
 
@@ -23,6 +24,7 @@ pub(super) struct File {
     pub(super) listen: Option<SocketAddr>,
     pub(super) database: Option<String>,
     pub(super) plugin_dir: Option<PathBuf>,
+    pub(super) signers: Signers,
     pub(super) compile_cache: Option<PathBuf>,
     pub(super) shutdown_grace_ms: u64,
     pub(super) http: HttpLimits,
@@ -42,6 +44,8 @@ struct FileTable {
     listen: Option<SocketAddr>,
     database: Option<String>,
     plugin_dir: Option<PathBuf>,
+    /// minisign public keys.
+    plugin_signers: Option<Vec<String>>,
     compile_cache: Option<PathBuf>,
     #[serde(default = "default_grace")]
     shutdown_grace_ms: u64,
@@ -163,6 +167,8 @@ impl File {
             let found = table.approval_warning_ms;
             return Err(format!("approval_warning_ms must be from 1000 to 86400000, not {found}"));
         }
+        let signers = table.plugin_signers.as_deref().map(Signers::parse).transpose();
+        let signers = signers.map_err(|error| format!("plugin_signers {error}"))?.unwrap_or_default();
         let default = HttpLimits::default();
         let media = MediaLimits {
             max_bytes: table.http.max_media_bytes.unwrap_or(default.media.max_bytes),
@@ -172,6 +178,7 @@ impl File {
             listen: table.listen,
             database: table.database,
             plugin_dir: table.plugin_dir,
+            signers,
             compile_cache: table.compile_cache,
             shutdown_grace_ms: table.shutdown_grace_ms,
             http: HttpLimits { body_bytes: table.http.max_body_bytes.unwrap_or(default.body_bytes), media },
