@@ -50,6 +50,7 @@ mod plugin_breaker;
 mod plugin_config;
 mod plugin_grants;
 mod plugin_lifecycle;
+mod plugin_signatures;
 mod plugin_start;
 mod queue_fairness;
 mod quorum;

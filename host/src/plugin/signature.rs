@@ -117,9 +117,8 @@ pub fn sign(component: &[u8], plugin: &str, key: &SecretKey) -> Result<Vec<u8>, 
     let before = inspect(component)?.signature;
     let signed = before.map_or(component, |before| &component[..before.signed_bytes]);
     let comment = trusted_comment(plugin);
-    let signature =
-        minisign::sign(None, key, Cursor::new(signed), Some(&comment), Some(UNTRUSTED_COMMENT))
-            .map_err(|error| invalid(&error))?;
+    let signature = minisign::sign(None, key, Cursor::new(signed), Some(&comment), Some(UNTRUSTED_COMMENT))
+        .map_err(|error| invalid(&error))?;
     Ok([signed, &encoded(&signature.to_string())].concat())
 }
 
@@ -133,7 +132,8 @@ fn encoded(text: &str) -> Vec<u8> {
 
 /// There is one text for each signature.
 fn parse(text: &str) -> Result<SignatureBox, SignatureError> {
-    let form = || SignatureError::Invalid("it is not in the form that `holdfast plugin sign` writes".to_owned());
+    let form =
+        || SignatureError::Invalid("it is not in the form that `holdfast plugin sign` writes".to_owned());
     let lines: Vec<&str> = text.lines().collect();
     let [_, signature, _, global] = lines[..] else { return Err(form()) };
     // The library looks at 64 bytes of the global signature, and at no more or fewer.

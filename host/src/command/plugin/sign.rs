@@ -90,11 +90,8 @@ fn secret_key(file: &Path, password: &PasswordArgs) -> anyhow::Result<SecretKey>
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let has_password = text.lines().nth(1).is_some_and(|line| line.starts_with(WITH_PASSWORD));
     let key = SecretKeyBox::from(text);
-    let key = if has_password {
-        key.into_secret_key(password.read()?)
-    } else {
-        key.into_unencrypted_secret_key()
-    };
+    let key =
+        if has_password { key.into_secret_key(password.read()?) } else { key.into_unencrypted_secret_key() };
     key.with_context(|| format!("{} cannot be used as a minisign secret key", file.display()))
 }
 
@@ -104,7 +101,10 @@ pub(super) async fn keygen(args: KeygenArgs) -> anyhow::Result<()> {
 
 fn make_key(args: &KeygenArgs) -> anyhow::Result<()> {
     let public_file = args.file.with_extension("pub");
-    anyhow::ensure!(public_file != args.file, "the ending .pub is the public key's: name the secret key's file");
+    anyhow::ensure!(
+        public_file != args.file,
+        "the ending .pub is the public key's: name the secret key's file"
+    );
     for file in [&args.file, &public_file] {
         anyhow::ensure!(!file.exists(), "{} is there already, and a key is not replaced", file.display());
     }

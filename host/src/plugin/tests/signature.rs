@@ -145,8 +145,9 @@ async fn a_signature_that_is_cut_is_none() {
 async fn whose_signature_it_is_decides() {
     let desk = Desk::new().await;
     let other = KeyPair::generate_unencrypted_keypair().unwrap();
-    let [known, strange] = [KeyId::from(&minisign::PublicKey::from_secret_key(&desk.key).unwrap()), KeyId::from(&other.pk)]
-        .map(|id| id.to_string());
+    let [known, strange] =
+        [KeyId::from(&minisign::PublicKey::from_secret_key(&desk.key).unwrap()), KeyId::from(&other.pk)]
+            .map(|id| id.to_string());
     let reason = async |bytes: Vec<u8>| {
         let error = desk.prepare(bytes).await.unwrap_err().to_string();
         error.replace(&known, "<known>").replace(&strange, "<strange>")
@@ -156,7 +157,8 @@ async fn whose_signature_it_is_decides() {
     expect!["it is signed with the key <strange>, which is not in `plugin_signers`; those are <known>. Have it signed with one of them (`holdfast plugin sign`), or add the public key of whom you trust"]
         .assert_eq(&reason(sign(&whole(), "test", &other.sk).unwrap()).await);
     // A signature of another file.
-    let moved = [Guest::new().logging().bytes(), section(signature::SECTION, text(&desk.signed()).as_bytes())];
+    let moved =
+        [Guest::new().logging().bytes(), section(signature::SECTION, text(&desk.signed()).as_bytes())];
     expect!["its signature with the key <known> is not of these bytes: they were changed after it was signed. Get the file again, or sign it again with `holdfast plugin sign`"]
         .assert_eq(&reason(moved.concat()).await);
     // One that says that it is the known key's.
@@ -206,7 +208,8 @@ async fn there_is_one_text_for_it() {
     let with = |data: &[u8]| [whole(), section(signature::SECTION, data)].concat();
     desk.refuses(with(&[b'x'; 1025]), expect!["its signature has 1025 bytes; the most is 1024"]).await;
     desk.refuses(with(b"\xff\xfe"), expect!["its signature is not text"]).await;
-    let form = || expect!["its signature cannot be read: it is not in the form that `holdfast plugin sign` writes"];
+    let form =
+        || expect!["its signature cannot be read: it is not in the form that `holdfast plugin sign` writes"];
     for other in [
         String::new(),
         format!("{text}\n"),

@@ -78,12 +78,7 @@ impl Shelf {
     }
 
     /// A version that is not in the folder any more, or not in force yet again.
-    pub(super) async fn version(
-        &self,
-        words: &Words,
-        id: &str,
-        digest: &str,
-    ) -> Result<Version, StoreError> {
+    pub(super) async fn version(&self, words: &Words, id: &str, digest: &str) -> Result<Version, StoreError> {
         let key = (id.to_owned(), digest.to_owned());
         if words.revocation(digest).is_some() {
             return Ok(Version::Revoked);
