@@ -197,8 +197,8 @@ async fn the_command_line_signs_and_checks() {
     };
 
     let made = ok(&host, &["plugin", "keygen", "signer.key", "--no-password"]).await;
-    let mode = std::fs::metadata(folder.join("signer.key")).expect("a key").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let rights = std::fs::metadata(folder.join("signer.key")).expect("a key").permissions().mode();
+    assert_eq!(rights & 0o777, 0o600);
     refused(&host, &["plugin", "keygen", "signer.key", "--no-password"], "is there already").await;
     let line = made.lines().find(|line| line.starts_with("plugin_signers")).expect("what to configure");
     let public = std::fs::read_to_string(folder.join("signer.pub")).expect("a public key");
