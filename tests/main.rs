@@ -49,6 +49,7 @@ mod plugin_build;
 mod plugin_config;
 mod plugin_grants;
 mod plugin_lifecycle;
+mod plugin_signatures;
 mod plugin_start;
 mod queue_fairness;
 mod quorum;
