@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::{MAX_DEPTH, SchemaError};
+use super::{MAX_DEPTH, MAX_REGEX_BYTES, SchemaError};
 use crate::escape::escaped;
 
 /// Measures a schema with its references written out, each distinct place once.
@@ -16,11 +16,83 @@ pub(super) struct Expansion<'a> {
     level: u64,
 }
 
-#[derive(Clone, Copy)]
+/// How often `unevaluatedProperties` and the like may stand within one another.
+const MAX_UNEVALUATED: usize = 2;
+
+/// Keywords whose schemas are about parts of a value or about nothing yet. All others may be about the value
+/// itself.
+const ELSEWHERE: [&str; 10] = [
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "unevaluatedProperties",
+    "items",
+    "additionalItems",
+    "unevaluatedItems",
+    "prefixItems",
+    "$defs",
+    "definitions",
+];
+
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Size {
-    pub(super) nodes: u64,
+    /// Nodes that are looked at once for each node of a value; at `[1]` once more for each member that an object of
+    /// it has, and at `[2]` for each pair of members: whether a property is evaluated is found out for each one, by
+    /// validating what stands beside it.
+    nodes: [u64; MAX_UNEVALUATED + 1],
     pub(super) depth: u64,
     pub(super) patterns: u64,
+    /// Of the compiled patterns.
+    pattern_bytes: u64,
+    /// To say what is wrong with a value is to say it for every branch.
+    pub(super) branches: bool,
+}
+
+impl Size {
+    fn of(node: &Value) -> Self {
+        let (patterns, pattern_bytes) = patterns(node);
+        let branches = node.get("anyOf").is_some() || node.get("oneOf").is_some();
+        // Exact arithmetic on decimal fractions.
+        let nodes = if node.get("multipleOf").is_some() { 100 } else { 1 };
+        Self { nodes: [nodes, 0, 0], depth: 0, patterns, pattern_bytes, branches }
+    }
+
+    fn add(&mut self, part: Self) {
+        for (nodes, more) in self.nodes.iter_mut().zip(part.nodes) {
+            *nodes = nodes.saturating_add(more);
+        }
+        self.depth = self.depth.max(part.depth);
+        self.patterns = self.patterns.saturating_add(part.patterns);
+        self.pattern_bytes = self.pattern_bytes.saturating_add(part.pattern_bytes);
+        self.branches |= part.branches;
+    }
+
+    /// The part is looked at once more for each member.
+    fn add_for_each_member(&mut self, part: Self) -> Result<(), SchemaError> {
+        let [once, twice, more] = part.nodes;
+        if more > 0 {
+            return Err(SchemaError::Unevaluated);
+        }
+        self.add(Self { nodes: [0, once, twice], ..part });
+        Ok(())
+    }
+
+    pub(super) fn nodes(&self) -> u64 {
+        self.nodes.iter().fold(0, |all, nodes| all.saturating_add(*nodes))
+    }
+
+    /// What validating a value takes at most, in nodes of the schema times nodes of the value.
+    pub(super) fn work(&self, value: &Value) -> u64 {
+        let weight = Weight::of(value);
+        let nodes = self
+            .nodes
+            .iter()
+            .rev()
+            .fold(0_u64, |all, nodes| all.saturating_mul(weight.widest).saturating_add(*nodes));
+        // The engine's last resort follows all states of a pattern through a text at once.
+        let matching = self.pattern_bytes.saturating_mul(weight.text) / 100;
+        nodes.saturating_mul(weight.nodes).saturating_add(matching)
+    }
 }
 
 impl<'a> Expansion<'a> {
@@ -40,24 +112,28 @@ impl<'a> Expansion<'a> {
             return Err(SchemaError::TooLarge);
         }
         self.sizes.insert(node, None);
-        let mut size = Size { nodes: 1, depth: 0, patterns: patterns(node) };
-        let mut add = |part: Size| {
-            size.nodes = size.nodes.saturating_add(part.nodes);
-            size.depth = size.depth.max(part.depth);
-            size.patterns = size.patterns.saturating_add(part.patterns);
-        };
+        let mut size = Size::of(node);
         match node {
             Value::Object(members) => {
+                let unevaluated = ["unevaluatedProperties", "unevaluatedItems"];
+                let unevaluated = unevaluated.iter().any(|keyword| members.contains_key(*keyword));
                 if let Some(target) = self.reference(node, members)? {
-                    add(target);
+                    size.add(target);
+                    if unevaluated {
+                        size.add_for_each_member(target)?;
+                    }
                 }
-                for member in members.values() {
-                    add(self.size(member)?);
+                for (keyword, member) in members {
+                    let part = self.size(member)?;
+                    size.add(part);
+                    if unevaluated && !ELSEWHERE.contains(&keyword.as_str()) {
+                        size.add_for_each_member(part)?;
+                    }
                 }
             }
             Value::Array(items) => {
                 for item in items {
-                    add(self.size(item)?);
+                    size.add(self.size(item)?);
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -101,23 +177,66 @@ impl<'a> Expansion<'a> {
     }
 }
 
-/// Patterns of one schema object, its parts not included.
-fn patterns(node: &Value) -> u64 {
-    let one = node.get("pattern").is_some_and(Value::is_string);
+/// Patterns of one schema object, its parts not included, and their bytes.
+fn patterns(node: &Value) -> (u64, u64) {
+    let one = node.get("pattern").and_then(Value::as_str);
     let more = node.get("patternProperties").and_then(Value::as_object);
-    u64::from(one) + more.map_or(0, |patterns| patterns.len() as u64)
+    let texts =
+        one.into_iter().chain(more.into_iter().flat_map(|patterns| patterns.keys().map(String::as_str)));
+    texts.fold((0, 0), |(count, bytes), text| (count + 1, bytes + compiled_bytes(text)))
 }
 
-/// The size of a value as a validator sees it: its nodes, and the text that patterns run over.
-pub(super) fn weight(value: &Value) -> u64 {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
-        Value::String(text) => 1 + text.len() as u64 / 16,
-        Value::Array(items) => 1 + items.iter().map(weight).sum::<u64>(),
-        Value::Object(members) => {
-            let member = |(key, value): (&String, &Value)| 1 + key.len() as u64 / 16 + weight(value);
-            1 + members.iter().map(member).sum::<u64>()
+/// Of a pattern, to the next power of two; one that only the validator's own reading of it can tell counts as the
+/// largest.
+fn compiled_bytes(pattern: &str) -> u64 {
+    let sizes = (10..).map(|power| 1_usize << power).take_while(|size| *size < MAX_REGEX_BYTES);
+    let fits = |size: &usize| regex::RegexBuilder::new(pattern).size_limit(*size).build().is_ok();
+    sizes.into_iter().find(fits).unwrap_or(MAX_REGEX_BYTES) as u64
+}
+
+/// The size of a value as a validator sees it.
+struct Weight {
+    /// Its nodes, and the text that most keywords only look at.
+    nodes: u64,
+    /// Bytes of text.
+    text: u64,
+    /// Members of its largest object or array.
+    widest: u64,
+}
+
+impl Weight {
+    fn of(value: &Value) -> Self {
+        let mut weight = Self { nodes: 1, text: 0, widest: 1 };
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            Value::String(text) => weight.add_text(text),
+            Value::Array(items) => {
+                weight.widest = weight.widest.max(items.len() as u64);
+                for item in items {
+                    weight.add(&Self::of(item));
+                }
+            }
+            Value::Object(members) => {
+                weight.widest = weight.widest.max(members.len() as u64);
+                for (key, value) in members {
+                    weight.nodes += 1;
+                    weight.add_text(key);
+                    weight.add(&Self::of(value));
+                }
+            }
         }
+        weight
+    }
+
+    fn add_text(&mut self, text: &str) {
+        self.nodes += text.len() as u64 / 16;
+        self.text += text.len() as u64;
+    }
+
+    fn add(&mut self, part: &Self) {
+        self.nodes += part.nodes;
+        self.text += part.text;
+        self.widest = self.widest.max(part.widest);
     }
 }
 

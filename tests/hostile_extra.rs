@@ -1,0 +1,134 @@
+//! More hostile plugins: what one takes from the host beside its own memory and CPU, and from the plugins next
+//! to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use holdfast::clock::Clock;
+use holdfast::id::{CallId, OrgId, RunId, SessionId, UserId};
+use holdfast::plugin::{Code, Invocation, LoadError, Network, Plugin, PluginHost, PluginSettings};
+use holdfast::session::Owner;
+use holdfast::store::Store;
+use holdfast::tool::{OutcomeKind, Returned, ToolName, ToolOutcome};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::wat_guest::Guest;
+use crate::support::{own_process, resident_bytes};
+
+struct Bench {
+    host: PluginHost,
+    _folder: TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let store: Arc<dyn Store> = holdfast::store::open(&url).await.expect("it opens");
+        let host = PluginHost::new(store, Clock::System, None, Network::default()).expect("a host");
+        Self { host, _folder: folder }
+    }
+
+    async fn load(&self, id: &str, guest: &Guest) -> Result<Plugin, LoadError> {
+        let settings = PluginSettings::default();
+        self.host.prepare(id, Arc::new(Code::new(guest.bytes())), &settings).await?.grant(&settings.grants)
+    }
+}
+
+async fn call(plugin: &Plugin, arguments: &Value) -> ToolOutcome {
+    let owner = Owner { org: OrgId::from("acme"), user: UserId::from("ann") };
+    let invocation = Invocation {
+        run: &RunId::from("run-1"),
+        session: &SessionId::from("session-1"),
+        owner: &owner,
+        call: &CallId::from("call-1"),
+        attempt: 1,
+        tool: &ToolName::new(plugin.id(), "act").expect("a name"),
+        arguments,
+        answered: None,
+        answer_within: Duration::from_mins(1),
+        cancelled: CancellationToken::new(),
+    };
+    match plugin.call(invocation).await {
+        Returned::Outcome(outcome) => outcome,
+        Returned::Suspension(suspension) => panic!("nobody was to be asked: {suspension:?}"),
+    }
+}
+
+/// The slowest of a good plugin's calls while something else goes on, and what the process grew by.
+async fn beside(good: &Plugin, work: impl Future<Output = ()>) -> (Duration, u64) {
+    let before = resident_bytes();
+    let (done, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let neighbour = tokio::spawn({
+        let (good, done, peak) = (good.clone(), Arc::clone(&done), Arc::clone(&peak));
+        async move {
+            let mut slowest = Duration::ZERO;
+            while !done.load(Ordering::Relaxed) {
+                let started = Instant::now();
+                assert_eq!(call(&good, &json!({"n": 1})).await.kind, OutcomeKind::Ok);
+                slowest = slowest.max(started.elapsed());
+                peak.fetch_max(resident_bytes(), Ordering::Relaxed);
+            }
+            slowest
+        }
+    });
+    work.await;
+    done.store(true, Ordering::Relaxed);
+    let slowest = neighbour.await.expect("the neighbour answers");
+    (slowest, peak.load(Ordering::Relaxed).saturating_sub(before) >> 20)
+}
+
+#[test]
+fn a_schema_costs_the_host_neither_its_memory_nor_its_threads() {
+    own_process("hostile_extra::schemas_beside_a_neighbour");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the test above, in a process of its own"]
+async fn schemas_beside_a_neighbour() {
+    let bench = Bench::new().await;
+    let good = bench.load("good", &Guest::new()).await.expect("it loads");
+    let with = async |schema: Value| {
+        let guest = Guest::new().describing(&[("act", &schema.to_string())]);
+        // Room for large arguments.
+        bench.load("evil", &guest.start("(drop (memory.grow (i32.const 10)))")).await
+    };
+
+    // Every element is wrong in a thousand ways: 40 million errors of 400 bytes.
+    let wrong = vec![json!({"type": "string"}); 1000];
+    let wrong = with(json!({"type": "object", "properties": {"x": {"items": {"anyOf": wrong}}}})).await;
+    // Every element is right in a thousand ways, which has to be found out.
+    let right = vec![json!({"type": "integer"}); 1000];
+    let right = with(json!({"type": "object", "properties": {"x": {"items": {"allOf": right}}}})).await;
+    let (wrong, right) = (wrong.expect("it loads"), right.expect("it loads"));
+    let value = json!({"x": vec![1; 48_000]});
+    let (slowest, grown) = beside(&good, async {
+        for _ in 0..3 {
+            let refused = call(&wrong, &value).await;
+            assert_eq!(refused.kind, OutcomeKind::InvalidArgs);
+            assert!(refused.text.contains("too large to say where"), "{}", refused.text);
+            // More than there are threads.
+            let calls = (0..8).map(|_| call(&right, &value));
+            let outcomes = futures_util::future::join_all(calls).await;
+            assert!(outcomes.iter().all(|outcome| outcome.kind == OutcomeKind::Ok));
+        }
+    })
+    .await;
+    eprintln!("the neighbour took {slowest:?}, the host grew by {grown} MiB");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(grown < 200, "{grown} MiB");
+
+    // What is evaluated and what is not: each level asks the one below twice for every member.
+    let mut levels = json!({"properties": {"b": {}}});
+    for _ in 0..30 {
+        levels = json!({"type": "object", "anyOf": [levels], "unevaluatedProperties": {"type": "integer"}});
+    }
+    let refusal = with(levels).await.expect_err("it never ends").to_string();
+    assert!(
+        refusal.contains("`unevaluatedProperties` or `unevaluatedItems` within one another"),
+        "{refusal}"
+    );
+}
