@@ -132,3 +132,44 @@ async fn schemas_beside_a_neighbour() {
         "{refusal}"
     );
 }
+
+#[test]
+fn instances_are_small_beside_their_memories() {
+    own_process("hostile_extra::a_hundred_instances");
+}
+
+/// Each takes nothing of a call's memory and of its tables, and before this was counted 4 GB of the host.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the test above, in a process of its own"]
+async fn a_hundred_instances() {
+    let bench = Bench::new().await;
+    let good = bench.load("good", &Guest::new()).await.expect("it loads");
+    let of = |module: &str, instances: usize| {
+        let instances = "(core instance (instantiate $big (with \"\" (instance $small))))".repeat(instances);
+        let small = "(core module $s (func (export \"f\"))) (core instance $small (instantiate $s))";
+        Guest::new().with_items(&format!("{small} (core module $big {module}) {instances}"))
+    };
+    let (over, within) = (33_000, 8_000);
+    let globals = |n| "(global i64 (i64.const 1))".repeat(n);
+    let segments = |n| "(data \"x\")".repeat(n);
+    let elements = |n| format!("(func $f) (elem func {})", "$f ".repeat(n));
+    let expressions = |n| format!("(func $f) (elem funcref {})", "(ref.func $f) ".repeat(n));
+    let empty = |n| format!("(func $f) {}", "(elem func)".repeat(n));
+    for module in [globals(over), segments(over), elements(over), expressions(over), empty(over)] {
+        let refusal = bench.load("evil", &of(&module, 100)).await.expect_err("it is refused").to_string();
+        assert!(refusal.contains("bytes in one instance, besides its memories"), "{refusal}");
+    }
+    let module = format!("{} {} {}", globals(within), segments(within), elements(within));
+    let evil = bench.load("evil", &of(&module, 100)).await.expect("it loads");
+    let (slowest, grown) = beside(&good, async {
+        for _ in 0..3 {
+            assert_eq!(call(&evil, &json!({"n": 1})).await.kind, OutcomeKind::Ok);
+        }
+    })
+    .await;
+    eprintln!("the neighbour took {slowest:?}, the host grew by {grown} MiB");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(grown < 100, "{grown} MiB");
+    let refusal = bench.load("evil", &of("", 130)).await.expect_err("there are too many").to_string();
+    assert!(refusal.contains("instance count too high"), "{refusal}");
+}

@@ -3,8 +3,11 @@
 //!
 //! Full validation is the compiler's: it checks every function anyway.
 
-use wasmparser::{ComponentTypeRef, Encoding, FunctionBody, Operator, Parser, Payload};
+mod shape;
 
+use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
+
+use self::shape::{InstanceSize, Shape};
 use super::grant::{Capabilities, HttpRule, KvRule};
 use super::load::LoadError;
 use super::manifest::{self, Manifest, ManifestError};
@@ -44,6 +47,9 @@ const MAX_NESTING: u64 = 5_000;
 /// for each variable at each such place where its value comes from, in time and in memory.
 const MAX_FLOW: u64 = 10_000_000;
 const MAX_MODULES: u64 = 256;
+/// Of one instance of a module, besides its memories and tables; a call has up to 128 of them. `SpiderMonkey`
+/// takes 290 KB. What fills it is not interrupted: all of them together take a second.
+const MAX_INSTANCE_BYTES: u64 = 512 << 10;
 
 /// What an interface needs to be granted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -186,14 +192,19 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
     }
     let mut names = Names::default();
     let (mut depth, mut functions, mut modules, mut types) = (0_usize, 0, 0, 0);
+    let mut instance = InstanceSize::default();
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(malformed)? {
+        let payload = payload.map_err(malformed)?;
+        instance.add(&payload).map_err(malformed)?;
+        within("bytes in one instance, besides its memories", instance.bytes(), MAX_INSTANCE_BYTES)?;
+        match payload {
             Payload::Version { encoding, .. } => {
                 if depth == 0 && encoding == Encoding::Module {
                     return Err(LoadError::CoreModule);
                 }
                 depth += 1;
                 modules += 1;
+                instance = InstanceSize::default();
                 within("modules and components", modules, MAX_MODULES)?;
             }
             Payload::End(_) => depth -= 1,
@@ -242,39 +253,6 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
         }
     }
     Ok(names)
-}
-
-/// What makes a function of a few kilobytes take minutes to compile.
-struct Shape {
-    nesting: u64,
-    loops: u64,
-    flow: u64,
-}
-
-impl Shape {
-    fn of(body: &FunctionBody<'_>) -> wasmparser::Result<Self> {
-        let mut variables = 0_u64;
-        for local in body.get_locals_reader()? {
-            variables += u64::from(local?.0);
-        }
-        let (mut places, mut loops, mut depth, mut nesting) = (0_u64, 0_u64, 0_u64, 0_u64);
-        for operator in body.get_operators_reader()? {
-            let operator = operator?;
-            loops += u64::from(matches!(operator, Operator::Loop { .. }));
-            match operator {
-                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
-                    places += 1;
-                    depth += 1;
-                    nesting = nesting.max(depth);
-                }
-                Operator::End => depth = depth.saturating_sub(1),
-                Operator::BrIf { .. } => places += 1,
-                Operator::BrTable { targets } => places += u64::from(targets.len()),
-                _ => {}
-            }
-        }
-        Ok(Self { nesting, loops, flow: variables.saturating_mul(places) })
-    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
