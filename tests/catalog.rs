@@ -178,6 +178,7 @@ async fn plugins() {
                 "imports": [],
                 "tools": [],
                 "requested": null,
+                "open": [],
                 "grants": null,
                 "limits": null,
                 "breaker": null,
@@ -212,6 +213,7 @@ async fn plugins() {
                   "http": [],
                   "secrets": []
                 },
+                "open": [],
                 "grants": {
                   "kv": {
                     "scopes": [

@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
+use crate::support::egress::{API, Sender};
 use crate::support::host::ONE_AGENT;
+use crate::support::web::ok;
 use crate::support::{Script, TestHost, call, calls, say, until};
 
 /// The numbers, without a token.
@@ -60,6 +62,7 @@ async fn runs_models_tools_and_requests_are_counted() {
         ("holdfast_tool_call_seconds_count{plugin=\"hostile\",tool=\"loop\"}", 1.0),
         ("holdfast_plugin_calls_total{plugin=\"hostile\"}", 3.0),
         ("holdfast_plugin_failures_total{plugin=\"hostile\"}", 2.0),
+        ("holdfast_plugin_limits_total{plugin=\"hostile\",limit=\"cpu\"}", 1.0),
         ("holdfast_plugin_log_lines_dropped_total{plugin=\"hostile\"}", 10.0),
         ("holdfast_plugin_calls_running{plugin=\"hostile\"}", 0.0),
         ("holdfast_plugin_calls_limit{plugin=\"hostile\"}", 3.0),
@@ -86,6 +89,20 @@ async fn runs_models_tools_and_requests_are_counted() {
         [&json!(3), &json!(2), &json!(0), &json!(3)],
         "{hostile}"
     );
+}
+
+/// Whatever the guest makes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_is_denied_is_counted_even_if_it_copes() {
+    let sender = Sender::new(API, |_| ok("never")).await;
+    for cope in [false, true, true] {
+        let sent = sender.send(json!({"authority": "other.test", "cope": cope})).await;
+        assert_eq!(sent.outcome, if cope { "ok" } else { "denied" });
+        assert_eq!(sent.usage["denials"], json!({"http": 1}));
+    }
+    let text = numbers(&sender.host).await;
+    let series = "holdfast_plugin_denials_total{plugin=\"egress\",capability=\"http\"}";
+    assert_eq!(value(&text, series), Some(3.0), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

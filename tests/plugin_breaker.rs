@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::host::ONE_AGENT;
+use crate::support::process::Process;
 use crate::support::{Speaker, TestHost, asked, call, replied, say};
 
 async fn outcome(host: &TestHost, message: &str) -> (String, String) {
@@ -54,4 +55,32 @@ async fn a_storm_of_traps_is_stopped_for_now_and_one_call_finds_out() {
     host.clock.advance(Duration::from_secs(30));
     assert_eq!(outcome(&host, "error").await.0, "tool-error", "this one works");
     assert_eq!((outcome(&host, "trap").await.0.as_str(), breaker(&host).await), ("trap", json!("closed")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_reads_it_in_the_list() {
+    let config = "[[agents]]\nid = \"agent\"\nmodel = \"demo\"\ntools = [\"*\"]\n\
+                  [plugins.calculator.limits]\noutput_bytes = 1\nbreaker_failures = 1\n";
+    let mut process = Process::start(&["calculator", "clock"], config).await;
+    for expected in ["limit", "unavailable"] {
+        assert_eq!(process.run("What is 6*7?").await["tools"][0]["outcome"], expected);
+    }
+    let address = process.url.trim_start_matches("http://").to_owned();
+    let counted = async |args: &[&str]| -> Vec<String> {
+        let (list, error) = process.holdfast(&[&["plugin", "list"], args].concat()).await;
+        assert_eq!(error, "");
+        let words = ["serves", "Calls"];
+        let lines = list.lines().filter(|line| words.iter().any(|word| line.trim().starts_with(word)));
+        lines.map(|line| line.trim().to_owned()).collect()
+    };
+    let lines = counted(&["--listen", &address]).await;
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].ends_with(": 2 calls, 1 failed, 0 running, breaker open"), "{lines:?}");
+    assert!(lines[1].ends_with(": 0 calls, 0 failed, 0 running, breaker closed"), "{lines:?}");
+    // The configuration says port 0: it is not there.
+    assert!(counted(&[]).await[0].contains("say with --listen where it listens"));
+
+    process.kill().await;
+    let (list, _) = process.holdfast(&["plugin", "list", "--listen", &address]).await;
+    assert!(list.contains("none is running on this database"), "{list}");
 }

@@ -221,7 +221,11 @@ async fn the_command_line_shows_the_difference_and_a_running_server_takes_it_up(
     "#]]
     .assert_eq(&shown.replace(&digest(&next), "sha256:…"));
     let (list, _) = process.holdfast(&["plugin", "list"]).await;
-    let lines: Vec<&str> = list.lines().map(|line| line.split("  effect").next().unwrap_or(line)).collect();
+    let lines: Vec<&str> = list
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(|line| line.split("  effect").next().unwrap_or(line))
+        .collect();
     expect![[r"
         probe            loaded   …  2.0.0
                          may keep values of each session (kv, scope session)

@@ -74,6 +74,15 @@ async fn a_tool_asks_and_goes_on_with_the_answer() {
     );
     assert_eq!(done["metrics"]["toolCallCount"], 1);
     assert_eq!(counts(&host).await, [1, 1, 1]);
+    let usage = async |kind: &'static str| {
+        let events = host.texts(kind).await;
+        serde_json::from_str::<Value>(&events[0]).expect("JSON")
+    };
+    let asked = usage("select body from run_events where kind = 'call_suspended'").await;
+    let ended = usage("select body from run_events where kind = 'call_finished'").await;
+    let host_calls = |usage: &Value| usage["hostCalls"].as_u64().expect("a number");
+    let before = host_calls(&asked["suspension"]["usage"]);
+    assert!(before > 0 && host_calls(&ended["outcome"]["usage"]) > before, "both parts: {asked} {ended}");
     let audited = host.get("/api/admin/audit-logs?action=approval.decided").await.body.to_string();
     assert!(audited.contains("\"ANSWER\"") && !audited.contains("\"count\""), "{audited}");
 }

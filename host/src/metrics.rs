@@ -56,7 +56,8 @@ struct Inner {
     tool_time: Histograms<2>,
     plugin_calls: Counters<1>,
     plugin_failures: Counters<1>,
-    plugin_denials: Counters<1>,
+    plugin_denials: Counters<2>,
+    plugin_limits: Counters<2>,
     plugin_log_dropped: Counters<1>,
     plugin_busy: Gauges<1>,
     plugin_places: Gauges<1>,
@@ -103,6 +104,7 @@ impl Metrics {
             plugin_calls: Family::default(),
             plugin_failures: Family::default(),
             plugin_denials: Family::default(),
+            plugin_limits: Family::default(),
             plugin_log_dropped: Family::default(),
             plugin_busy: Family::default(),
             plugin_places: Family::default(),
@@ -210,8 +212,13 @@ impl Inner {
         );
         to.register(
             "plugin_denials",
-            "Host calls of a plugin that were refused, whatever its call came to",
+            "Host calls of a plugin that were refused, by capability, whatever its call came to",
             self.plugin_denials.clone(),
+        );
+        to.register(
+            "plugin_limits",
+            "Calls of a plugin that ran into a limit, by the first one, whatever they came to",
+            self.plugin_limits.clone(),
         );
         to.register(
             "plugin_log_lines_dropped",
@@ -259,7 +266,14 @@ impl Inner {
                 if is_failure(&outcome.kind) {
                     self.plugin_failures.get_or_create(&of_plugin).inc();
                 }
-                self.plugin_denials.get_or_create(&of_plugin).inc_by(outcome.usage.denials);
+                for (capability, count) in &outcome.usage.denials {
+                    let labels = [plugin.clone(), ("capability", label::capability(capability))];
+                    self.plugin_denials.get_or_create(&labels).inc_by(*count);
+                }
+                if let Some(limit) = outcome.usage.limit {
+                    let labels = [plugin.clone(), ("limit", limit.word().to_owned())];
+                    self.plugin_limits.get_or_create(&labels).inc();
+                }
                 self.plugin_log_dropped.get_or_create(&of_plugin).inc_by(outcome.usage.log_lines_dropped);
                 let (word, detail) = (outcome.kind.word().to_owned(), label::detail(&outcome.kind));
                 self.tool_calls.get_or_create(&[plugin, tool, ("outcome", word), ("detail", detail)]).inc();

@@ -64,7 +64,9 @@ pub use self::destination::{Audience, HostPattern, Scheme};
 use self::egress::Connector;
 pub use self::egress::Network;
 use self::engine::{GuestThreads, Ticker};
-pub use self::grant::{Capabilities, HeaderWord, HttpRule, KvRule, KvScope, Method, SecretName, SecretRule};
+pub use self::grant::{
+    Capabilities, Capability, HeaderWord, HttpRule, KvRule, KvScope, Method, SecretName, SecretRule,
+};
 use self::job::Job;
 pub use self::limits::Limits;
 pub use self::load::LoadError;
@@ -321,8 +323,8 @@ impl Plugin {
         };
         report::report(ended.as_ref().err().map(Box::as_ref), tool, run, &meter);
         match ended {
-            Ok(suspension) => Returned::Suspension(Box::new(suspension)),
-            Err(ended) => Returned::Outcome(ended.into_outcome(&meter)),
+            Ok(suspension) => Returned::Suspension(suspension),
+            Err(ended) => Returned::Outcome(ended.into_outcome(suspend::used(&meter, invocation.answered))),
         }
     }
 }

@@ -430,6 +430,11 @@ pub async fn open_shared(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(store))
 }
 
+/// Whether another process has the database: a server, or for a moment a command.
+pub fn in_use(url: &str) -> Result<bool, StoreError> {
+    Ok(place(url)?.try_lock()?.is_none())
+}
+
 fn place(url: &str) -> Result<Place, StoreError> {
     match url.split_once(':') {
         Some(("sqlite", _)) => Place::prepare(url),

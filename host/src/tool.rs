@@ -7,6 +7,7 @@ mod approval;
 mod name;
 mod suspension;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -214,14 +215,40 @@ pub struct Usage {
     pub log_lines: u64,
     /// Log lines dropped because the call's share was used up.
     pub log_lines_dropped: u64,
-    /// Host calls that were refused.
-    pub denials: u64,
+    /// Host calls that were refused, by capability.
+    pub denials: BTreeMap<String, u64>,
+    /// The first limit that it ran into, even if it coped.
+    pub limit: Option<Limit>,
     /// HTTP requests that were sent, or begun to be: their effects may have happened.
     pub http_requests: u64,
     /// Bytes of them, headers included.
     pub http_sent_bytes: u64,
     /// Bytes of the responses, headers included.
     pub http_received_bytes: u64,
+}
+
+impl Usage {
+    /// Of a call that asked and went on: this and what it had used by then.
+    #[must_use]
+    pub fn after(self, earlier: &Self) -> Self {
+        let mut denials = earlier.denials.clone();
+        for (capability, count) in self.denials {
+            *denials.entry(capability).or_default() += count;
+        }
+        Self {
+            memory_bytes: self.memory_bytes.max(earlier.memory_bytes),
+            cpu_ms: self.cpu_ms + earlier.cpu_ms,
+            host_calls: self.host_calls + earlier.host_calls,
+            output_bytes: self.output_bytes + earlier.output_bytes,
+            log_lines: self.log_lines + earlier.log_lines,
+            log_lines_dropped: self.log_lines_dropped + earlier.log_lines_dropped,
+            denials,
+            limit: earlier.limit.or(self.limit),
+            http_requests: self.http_requests + earlier.http_requests,
+            http_sent_bytes: self.http_sent_bytes + earlier.http_sent_bytes,
+            http_received_bytes: self.http_received_bytes + earlier.http_received_bytes,
+        }
+    }
 }
 
 /// The result of a call, as the journal keeps it and the model reads it.

@@ -19,7 +19,7 @@ methods = ["GET", "POST"]
 pub(crate) struct Sender {
     pub(crate) web: Web,
     pub(crate) world: Arc<World>,
-    host: TestHost,
+    pub(crate) host: TestHost,
 }
 
 /// What became of one call.

@@ -57,6 +57,8 @@ impl Process {
             .env_remove("HOLDFAST_CONFIG")
             .env_remove("HOLDFAST_DATABASE_URL")
             .env_remove("HOLDFAST_PLUGINS")
+            .env_remove("HOLDFAST_LISTEN")
+            .env("HOLDFAST_ADMIN_TOKEN", ADMIN)
             .env("HOOK_SECRET", HOOK_SECRET)
             .stdin(std::process::Stdio::null())
             .output()

@@ -34,9 +34,9 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || plugin::build(sources, &out, &toolchain)).await??;
     }
     std::fs::create_dir_all(DEV_FOLDER).with_context(|| format!("cannot make the folder {DEV_FOLDER}"))?;
-    let token = match config.admin_token.clone() {
+    let token = match known_token(&config) {
         Some(token) => token,
-        None => kept_token(&Path::new(DEV_FOLDER).join("token"))?,
+        None => new_token()?,
     };
     config.admin_token = Some(token.clone());
     let server = Server::open(&config).await?;
@@ -45,20 +45,25 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
     server.serve(listener, server::signal()).await
 }
 
-/// The same token at every start, so that the calls in a shell's history go on working.
-fn kept_token(file: &PathBuf) -> anyhow::Result<String> {
+/// The token of the environment, or else the one that a server of this folder was started with: the same at
+/// every start, so that the calls in a shell's history go on working.
+pub(super) fn known_token(config: &Config) -> Option<String> {
+    let kept = || std::fs::read_to_string(token_file()).ok().map(|text| text.trim().to_owned());
+    config.admin_token.clone().or_else(kept).filter(|token| token.len() >= 16)
+}
+
+fn new_token() -> anyhow::Result<String> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    if let Ok(token) = std::fs::read_to_string(file)
-        && token.trim().len() >= 16
-    {
-        return Ok(token.trim().to_owned());
-    }
     let token = Token::generate()?;
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    let mut opened = options.open(file).context("cannot keep the token")?;
+    let mut opened = options.open(token_file()).context("cannot keep the token")?;
     opened.write_all(token.as_str().as_bytes())?;
     Ok(token.as_str().to_owned())
+}
+
+fn token_file() -> PathBuf {
+    Path::new(DEV_FOLDER).join("token")
 }
 
 fn welcome(url: &str, token: &str) -> String {

@@ -5,6 +5,7 @@
 mod decide;
 mod inspect;
 mod install;
+mod list;
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,10 @@ pub(super) enum PluginCommand {
     Build(BuildArgs),
     /// Load a component as the server would, and show its tools, imports, size and digest
     Inspect(inspect::InspectArgs),
-    /// List the plugins of the server's plugin folder, with what they may reach
+    /// List the plugins of the server's plugin folder, with what they may reach and what became of their calls
+    ///
+    /// Calls, failures and the circuit breaker are asked of the running server, at the address that it listens on, with
+    /// the token in `HOLDFAST_ADMIN_TOKEN` (of `holdfast dev`: the one in .holdfast/).
     List(ServerArgs),
     /// Put a component into the server's plugin folder, after checking it as the server would
     Install(install::InstallArgs),
@@ -70,7 +74,7 @@ pub(super) async fn run(command: PluginCommand) -> anyhow::Result<()> {
             tokio::task::spawn_blocking(move || build(&args.source, &out, &args.toolchain)).await?
         }
         PluginCommand::Inspect(args) => inspect::run(args).await,
-        PluginCommand::List(args) => inspect::list(&args).await,
+        PluginCommand::List(args) => list::run(&args).await,
         PluginCommand::Install(args) => install::install(args).await,
         PluginCommand::Remove(args) => install::remove(args).await,
         PluginCommand::Grant(args) => decide::grant(args).await,

@@ -43,7 +43,9 @@ pub(super) struct PluginView {
     /// What it asked for.
     #[schema(value_type = Option<Object>)]
     requested: Option<Capabilities>,
-    /// What of it the operator granted.
+    /// `kv`, `http` or `secrets` where what it asked for is a proposal: it takes whatever is granted.
+    open: Vec<&'static str>,
+    /// What the operator granted of it.
     #[schema(value_type = Option<Object>)]
     grants: Option<Capabilities>,
     #[schema(value_type = Option<Object>)]
@@ -70,6 +72,8 @@ pub(super) struct WaitingView {
     version: Option<String>,
     #[schema(value_type = Object)]
     requested: Capabilities,
+    /// As with a version that serves.
+    open: Vec<&'static str>,
     /// What it asks for in addition, in words.
     missing: Vec<String>,
 }
@@ -100,6 +104,7 @@ impl PluginView {
                 .map(|spec| spec.name.to_string())
                 .collect(),
             requested: prepared.map(|it| it.request().asked),
+            open: prepared.map_or_else(Vec::new, open),
             grants: serving.map(|plugin| Plugin::grants(plugin).clone()),
             limits: prepared.map(|it| Limits::clone(it.limits())),
             breaker: serving.map(|plugin| plugin.breaker().word()),
@@ -111,6 +116,7 @@ impl PluginView {
                     digest: shown(prepared.digest()),
                     version: version(prepared),
                     requested: prepared.request().asked,
+                    open: open(prepared),
                     missing: missing.in_words(),
                 }),
                 Some(Held::Failed { .. } | Held::Revoked { .. }) | None => None,
@@ -121,6 +127,10 @@ impl PluginView {
 
 fn version(prepared: &Prepared) -> Option<String> {
     prepared.manifest().map(|manifest| manifest.version.clone())
+}
+
+fn open(prepared: &Prepared) -> Vec<&'static str> {
+    prepared.request().open.iter().map(|capability| capability.word()).collect()
 }
 
 pub(super) fn shown(digest: &str) -> String {

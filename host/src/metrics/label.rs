@@ -25,10 +25,8 @@ pub(super) fn detail(kind: &OutcomeKind) -> String {
     match kind {
         OutcomeKind::Limit { limit } => limit.word().to_owned(),
         OutcomeKind::Trap { trap } if is_plain(trap) => trap.clone(),
-        OutcomeKind::Denied { capability } if CAPABILITIES.contains(&capability.as_str()) => {
-            capability.clone()
-        }
-        OutcomeKind::Trap { .. } | OutcomeKind::Denied { .. } => OTHER.to_owned(),
+        OutcomeKind::Denied { capability: word } => capability(word),
+        OutcomeKind::Trap { .. } => OTHER.to_owned(),
         OutcomeKind::Ok
         | OutcomeKind::ToolError
         | OutcomeKind::GuestFailure { .. }
@@ -40,6 +38,12 @@ pub(super) fn detail(kind: &OutcomeKind) -> String {
         | OutcomeKind::Unavailable
         | OutcomeKind::HostFault => String::new(),
     }
+}
+
+/// What a denial was about.
+pub(super) fn capability(word: &str) -> String {
+    let known = CAPABILITIES.into_iter().find(|known| *known == word);
+    known.unwrap_or(OTHER).to_owned()
 }
 
 pub(super) fn model_outcome(error: Option<&ModelError>) -> &'static str {

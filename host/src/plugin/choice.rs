@@ -1,6 +1,7 @@
 //! A part of what is asked for, named in few words: `kv`, `kv:user`, `http:api.example`, `secrets:key`.
 
-use super::grant::{Capabilities, KvRule, KvScope};
+use super::destination::HostPattern;
+use super::grant::{Capabilities, HttpRule, KvRule, KvScope};
 use crate::escape::escaped;
 
 /// Words that name nothing that is asked for.
@@ -30,12 +31,7 @@ impl Capabilities {
                         .collect(),
                     reason: self.kv.reason.clone(),
                 },
-                http: self
-                    .http
-                    .iter()
-                    .filter(|it| kind == "http" && named(&it.host.to_string()))
-                    .cloned()
-                    .collect(),
+                http: if kind == "http" { self.http_to(name) } else { Vec::new() },
                 secrets: self
                     .secrets
                     .iter()
@@ -50,6 +46,18 @@ impl Capabilities {
             chosen.kv.reason.clone_from(&self.kv.reason);
         }
         Ok(chosen)
+    }
+
+    /// The rules for a host, or else what wider ones say about it.
+    fn http_to(&self, name: Option<&str>) -> Vec<HttpRule> {
+        let Some(name) = name else { return self.http.clone() };
+        let Ok(host) = HostPattern::try_from(name.to_owned()) else { return Vec::new() };
+        let exact: Vec<HttpRule> = self.http.iter().filter(|rule| rule.host == host).cloned().collect();
+        if !exact.is_empty() {
+            return exact;
+        }
+        let wider = self.http.iter().filter(|rule| rule.host.covers(&host));
+        wider.map(|rule| HttpRule { host: host.clone(), ..rule.clone() }).collect()
     }
 
     fn choices(&self) -> Vec<String> {
@@ -79,7 +87,7 @@ mod tests {
     #[test]
     fn words_choose_and_strangers_are_named() {
         let asked: Capabilities = toml::from_str(
-            "kv = [\"user\", \"session\"]\nhttp = [{ host = \"a.example\" }, { host = \"b.example\" }]\n\
+            "kv = [\"user\", \"session\"]\nhttp = [{ host = \"a.example\" }, { host = \"b.example\" }, { host = \"*.tiles.example\" }]\n\
              secrets = [{ use = \"hmac\", name = \"signing\" }]",
         )
         .unwrap();
@@ -89,9 +97,13 @@ mod tests {
         };
         assert_eq!(only(&["kv:user", "http:b.example"]).unwrap(), "kv:user http:b.example");
         assert_eq!(only(&["kv", "secrets:signing"]).unwrap(), "kv:user kv:session secrets:signing");
-        assert_eq!(only(&["http"]).unwrap(), "http:a.example http:b.example");
+        assert_eq!(only(&["http"]).unwrap(), "http:a.example http:b.example http:*.tiles.example");
+        assert_eq!(only(&["http:x.tiles.example"]).unwrap(), "http:x.tiles.example", "one of a wider rule's");
+        assert_eq!(only(&["http:*.tiles.example"]).unwrap(), "http:*.tiles.example");
         assert_eq!(only(&[]).unwrap(), "");
-        for stranger in ["kv:plugin", "http:c.example", "secrets", "files", "http:"] {
+        for stranger in
+            ["kv:plugin", "http:c.example", "secrets", "files", "http:", "http:*", "http:tiles.example"]
+        {
             let told = only(&["kv", stranger]);
             if stranger == "secrets" {
                 assert!(told.is_ok(), "all secrets");

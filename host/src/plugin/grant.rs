@@ -3,12 +3,15 @@
 //! What holds is the intersection of the two. Everything here is a pure value: where requests and grants come
 //! from is `manifest.rs`'s and the settings' business, and how each is enforced its interface's own.
 
+mod http;
+mod secret;
+
 use std::collections::BTreeSet;
-use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::destination::{Audience, HostPattern, Scheme};
+pub use self::http::{HttpRule, Method};
+pub use self::secret::{HeaderWord, SecretName, SecretRule};
 
 /// Capabilities beyond the inert base; nothing by default. In a `plugin.toml` the `[requests]`, in the
 /// configuration `[plugins.<id>.grants]`.
@@ -21,6 +24,15 @@ pub struct Capabilities {
     pub http: Vec<HttpRule>,
     /// What is done with which secret; none of them is ever the plugin's to read.
     pub secrets: Vec<SecretRule>,
+}
+
+/// One kind of what is requested and granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capability {
+    Kv,
+    Http,
+    Secrets,
 }
 
 /// Which scopes of `kv`: `true` for all, a list, or a table with a reason.
@@ -40,84 +52,6 @@ pub enum KvScope {
     Plugin,
     User,
     Session,
-}
-
-/// Requests to one host, or to a host's subdomains.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HttpRule {
-    /// A name, an address, `*.name` for its subdomains, or `*`.
-    pub host: HostPattern,
-    /// In capitals. GET and HEAD where not given.
-    #[serde(default = "reading")]
-    pub methods: BTreeSet<Method>,
-    #[serde(default)]
-    pub scheme: Scheme,
-    /// The scheme's own where not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// Addresses that are not public may be reached as well.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub private: bool,
-    /// Why the plugin wants it, in its author's words.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-}
-
-/// An HTTP method in capitals.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Method(String);
-
-/// What happens with one secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "use", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum SecretRule {
-    /// The host sends it in a header of the plugin's requests to `audience`.
-    Header {
-        name: SecretName,
-        audience: Audience,
-        /// In small letters.
-        header: HeaderWord,
-        /// What stands before the secret, such as `Bearer `.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
-        prefix: String,
-        #[serde(default, skip_serializing_if = "String::is_empty")]
-        reason: String,
-    },
-    /// The host computes HMAC-SHA-256 with it over what the plugin hands over.
-    Hmac {
-        name: SecretName,
-        #[serde(default, skip_serializing_if = "String::is_empty")]
-        reason: String,
-    },
-}
-
-/// 1 to 64 of `[a-z0-9_-]`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct SecretName(String);
-
-/// A header's name in small letters. None that the protocol itself uses.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct HeaderWord(String);
-
-/// Headers that say where a message ends or goes: whoever sets them could make two requests of one.
-const FRAMING: [&str; 9] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-fn reading() -> BTreeSet<Method> {
-    ["GET", "HEAD"].map(|word| Method(word.to_owned())).into()
 }
 
 impl Capabilities {
@@ -168,6 +102,26 @@ impl Capabilities {
         self.secrets.iter().any(|given| given.same_use(asked))
     }
 
+    /// Something of this kind is among them.
+    pub fn has(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::Kv => !self.kv.scopes.is_empty(),
+            Capability::Http => !self.http.is_empty(),
+            Capability::Secrets => !self.secrets.is_empty(),
+        }
+    }
+
+    /// With the other's of this kind in place of its own.
+    #[must_use]
+    pub(super) fn with(mut self, capability: Capability, other: &Self) -> Self {
+        match capability {
+            Capability::Kv => self.kv.clone_from(&other.kv),
+            Capability::Http => self.http.clone_from(&other.http),
+            Capability::Secrets => self.secrets.clone_from(&other.secrets),
+        }
+        self
+    }
+
     pub fn to_json(&self) -> serde_json::Value {
         // There is always JSON for it: texts, numbers and lists.
         serde_json::to_value(self).unwrap_or_default()
@@ -188,6 +142,19 @@ fn with_reason(what: &str, reason: &str) -> String {
         return what.to_owned();
     }
     format!("{what}, \"{}\"", crate::escape::escaped(reason, 200))
+}
+
+impl Capability {
+    pub const ALL: [Self; 3] = [Self::Kv, Self::Http, Self::Secrets];
+
+    /// Its key in a manifest and in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::Http => "http",
+            Self::Secrets => "secrets",
+        }
+    }
 }
 
 impl KvRule {
@@ -230,176 +197,6 @@ impl<'de> Deserialize<'de> for KvRule {
             Written::Scopes(scopes) => Self { scopes, reason: String::new() },
             Written::Table { scopes, reason } => Self { scopes, reason },
         })
-    }
-}
-
-impl HttpRule {
-    /// What a component without a manifest asks for.
-    pub(super) fn any() -> Self {
-        Self {
-            host: HostPattern::Any,
-            methods: reading(),
-            scheme: Scheme::Https,
-            port: None,
-            private: false,
-            reason: String::new(),
-        }
-    }
-
-    pub fn port(&self) -> u16 {
-        self.port.unwrap_or_else(|| self.scheme.port())
-    }
-
-    fn within(&self, granted: &Self) -> Option<Self> {
-        let methods: BTreeSet<Method> = self.methods.intersection(&granted.methods).cloned().collect();
-        if methods.is_empty() || self.scheme != granted.scheme || self.port() != granted.port() {
-            return None;
-        }
-        let host = self.host.meet(&granted.host)?.clone();
-        Some(Self { host, methods, private: self.private && granted.private, ..self.clone() })
-    }
-
-    fn beyond(&self, granted: &[Self]) -> Option<Self> {
-        let covered = |method: &Method| {
-            granted.iter().any(|rule| {
-                rule.host.covers(&self.host)
-                    && rule.methods.contains(method)
-                    && (rule.scheme, rule.port()) == (self.scheme, self.port())
-                    && (rule.private || !self.private)
-            })
-        };
-        let methods: BTreeSet<Method> =
-            self.methods.iter().filter(|method| !covered(method)).cloned().collect();
-        (!methods.is_empty()).then(|| Self { methods, ..self.clone() })
-    }
-}
-
-impl fmt::Display for HttpRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
-        write!(f, "send {} requests to {}", methods.join(", "), self.scheme.as_str())?;
-        write!(f, "://{}", self.host)?;
-        if let Some(port) = self.port.filter(|port| *port != self.scheme.port()) {
-            write!(f, ":{port}")?;
-        }
-        if self.host.is_any() {
-            f.write_str(" (every host)")?;
-        }
-        f.write_str(if self.private { ", also where that is inside your network" } else { "" })
-    }
-}
-
-impl Method {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Method {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let legal =
-            !text.is_empty() && text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_uppercase());
-        // A tunnel and an echo of what was sent, injected secrets included.
-        let reserved = ["CONNECT", "TRACE"].contains(&text.as_str());
-        if legal && !reserved {
-            return Ok(Self(text));
-        }
-        let shown = crate::escape::escaped(&text, 40);
-        Err(format!(
-            "`{shown}` is no method that can be granted: write it in capitals; CONNECT and TRACE cannot"
-        ))
-    }
-}
-
-impl SecretRule {
-    pub fn name(&self) -> &SecretName {
-        match self {
-            Self::Header { name, .. } | Self::Hmac { name, .. } => name,
-        }
-    }
-
-    pub(super) fn reason(&self) -> &String {
-        match self {
-            Self::Header { reason, .. } | Self::Hmac { reason, .. } => reason,
-        }
-    }
-
-    /// The same but for the reason.
-    fn same_use(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::Header { name, audience, header, prefix, .. },
-                Self::Header { name: name2, audience: audience2, header: header2, prefix: prefix2, .. },
-            ) => (name, audience, header, prefix) == (name2, audience2, header2, prefix2),
-            (Self::Hmac { name, .. }, Self::Hmac { name: other, .. }) => name == other,
-            (Self::Header { .. }, Self::Hmac { .. }) | (Self::Hmac { .. }, Self::Header { .. }) => false,
-        }
-    }
-}
-
-impl fmt::Display for SecretRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Header { name, audience, header, .. } => {
-                write!(f, "have the secret `{name}` sent to {audience} in the header `{header}`")
-            }
-            Self::Hmac { name, .. } => write!(f, "have texts signed with the secret `{name}` (HMAC-SHA-256)"),
-        }
-    }
-}
-
-impl SecretName {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for SecretName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let legal =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
-        if (1..=64).contains(&text.len()) && text.bytes().all(legal) {
-            return Ok(Self(text));
-        }
-        Err(format!(
-            "`{}` is no name of a secret: use 1 to 64 of a-z, 0-9, - and _",
-            crate::escape::escaped(&text, 64)
-        ))
-    }
-}
-
-impl fmt::Display for SecretName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl HeaderWord {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for HeaderWord {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let word = text.to_ascii_lowercase();
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if (1..=64).contains(&word.len()) && word.bytes().all(legal) && !FRAMING.contains(&word.as_str()) {
-            return Ok(Self(word));
-        }
-        Err(format!("`{}` is no header that can carry a secret", crate::escape::escaped(&text, 64)))
-    }
-}
-
-impl fmt::Display for HeaderWord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -5,10 +5,12 @@
 
 mod shape;
 
+use std::collections::BTreeSet;
+
 use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
 use self::shape::{InstanceSize, Shape};
-use super::grant::{Capabilities, HttpRule, KvRule};
+use super::grant::{Capabilities, Capability, HttpRule, KvRule};
 use super::load::LoadError;
 use super::manifest::{self, Manifest, ManifestError};
 use super::request::Request;
@@ -51,38 +53,14 @@ const MAX_MODULES: u64 = 256;
 /// takes 290 KB. What fills it is not interrupted: all of them together take a second.
 const MAX_INSTANCE_BYTES: u64 = 512 << 10;
 
-/// What an interface needs to be granted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Capability {
-    Kv,
-    Http,
-    Secrets,
-}
-
 impl Capability {
-    /// None = nothing, or nothing that could be.
+    /// What an interface needs to be granted. None = nothing, or nothing that could be.
     fn of(interface: &str) -> Option<Self> {
         match interface {
             KV => Some(Self::Kv),
             SECRETS => Some(Self::Secrets),
             name if wasi::is_http(name) => Some(Self::Http),
             _ => None,
-        }
-    }
-
-    fn is_in(self, capabilities: &Capabilities) -> bool {
-        match self {
-            Self::Kv => !capabilities.kv.scopes.is_empty(),
-            Self::Http => !capabilities.http.is_empty(),
-            Self::Secrets => !capabilities.secrets.is_empty(),
-        }
-    }
-
-    fn key(self) -> &'static str {
-        match self {
-            Self::Kv => "kv",
-            Self::Http => "http",
-            Self::Secrets => "secrets",
         }
     }
 
@@ -135,11 +113,17 @@ impl Names {
     pub(super) fn request(&self) -> Request {
         let imports = |capability| self.imports.iter().any(|name| Capability::of(name) == Some(capability));
         if let Some(manifest) = &self.manifest {
-            return Request { asked: manifest.requests.clone(), declared: true };
+            return Request { asked: manifest.requests.clone(), open: manifest.open.clone() };
         }
         let kv = if imports(Capability::Kv) { KvRule::all() } else { KvRule::default() };
         let http = imports(Capability::Http).then(HttpRule::any).into_iter().collect();
-        Request { asked: Capabilities { kv, http, ..Capabilities::default() }, declared: false }
+        let mut open: BTreeSet<Capability> =
+            Capability::ALL.into_iter().filter(|capability| imports(*capability)).collect();
+        if open.contains(&Capability::Http) {
+            // They can be sent with its requests.
+            open.insert(Capability::Secrets);
+        }
+        Request { asked: Capabilities { kv, http, ..Capabilities::default() }, open }
     }
 
     fn check_import(&self, name: &str, plugin: &str, grants: &Capabilities) -> Result<(), LoadError> {
@@ -147,9 +131,9 @@ impl Names {
             return Ok(());
         }
         let hint = match Capability::of(name) {
-            Some(capability) if capability.is_in(grants) => return Ok(()),
-            Some(capability) if self.manifest.as_ref().is_some_and(|it| !capability.is_in(&it.requests)) => {
-                let key = capability.key();
+            Some(capability) if grants.has(capability) => return Ok(()),
+            Some(capability) if self.manifest.as_ref().is_some_and(|it| !it.requests.has(capability)) => {
+                let key = capability.word();
                 format!(
                     "its manifest does not request it: add `{key}` to [requests] in plugin.toml and build it again"
                 )

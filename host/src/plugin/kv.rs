@@ -264,13 +264,17 @@ mod tests {
         let values =
             Values { plugin: "notes", limits: &limits, granted: &granted, meter: &meter, call: Some(&ann) };
         assert_eq!(values.put(wit::Scope::User, "k".to_owned(), vec![1], None).await, Ok(1));
-        assert_eq!(meter.denial(), None);
+        assert_eq!(meter.denials(), []);
         let denied = values.put(wit::Scope::Plugin, "k".to_owned(), vec![1], None).await;
         let text = "denied: values of the scope plugin are not granted".to_owned();
         assert_eq!(denied, Err(wit::Error::Failed(text)));
         assert!(values.get(wit::Scope::Session, "k".to_owned()).await.is_err());
-        let (first, count) = meter.denial().unwrap();
-        assert_eq!((first.setting.as_deref(), count), (Some("grants.kv = [\"plugin\"]"), 2));
+        assert!(values.get(wit::Scope::Session, "l".to_owned()).await.is_err());
+        let denials = meter.denials();
+        let denials: Vec<_> = denials.iter().map(|(it, count)| (it.setting.as_deref(), *count)).collect();
+        let expected = [(Some("grants.kv = [\"plugin\"]"), 1), (Some("grants.kv = [\"session\"]"), 2)];
+        assert_eq!(denials, expected);
+        assert_eq!(meter.usage().denials, [("kv".to_owned(), 3)].into());
     }
 
     #[tokio::test]

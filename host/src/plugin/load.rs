@@ -25,7 +25,6 @@ use super::manifest::{Manifest, ManifestError};
 use super::meter::Meter;
 use super::outcome::Ended;
 use super::prepared::{Code, Parts, Prepared};
-use super::request::Request;
 use super::values::Values;
 use super::{PluginSettings, Shared};
 use crate::clock::Clock;
@@ -69,6 +68,8 @@ pub enum LoadError {
     Compile(String),
     #[error("it was not compiled within {} s", COMPILE_TIME.as_secs())]
     CompileTime,
+    #[error("it could not be compiled yet, because other plugins were being compiled for {} s", COMPILE_TIME.as_secs())]
+    Busy,
     #[error("its imports or exports have other types than `holdfast:plugin@0.1.0`: {0}")]
     Link(String),
     #[error("`describe` did not answer: {0}")]
@@ -151,14 +152,16 @@ async fn compile(
     code: Arc<Code>,
     configured: Capabilities,
 ) -> Result<Compiled, LoadError> {
+    // What keeps the places is not this component's fault.
+    let place = tokio::time::timeout(COMPILE_TIME, shared.compiler.place()).await;
+    let place = place.map_err(|_| LoadError::Busy)?.map_err(|_| LoadError::ShuttingDown)?;
     let work = async {
-        let place = shared.compiler.place().await.map_err(|_| LoadError::ShuttingDown)?;
         let (engine, id) = (shared.engine.clone(), id.to_owned());
         let compiling = move || {
             let _place = place;
             let names = inspect(code.bytes())?;
-            let Request { mut asked, declared } = names.request();
-            if !declared {
+            let mut asked = names.request().asked;
+            if names.manifest.is_none() {
                 // Imports do not say everything that the operator may have granted.
                 asked = asked.and(&configured);
             }

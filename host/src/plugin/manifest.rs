@@ -5,12 +5,12 @@
 //! without the other. Everything in it is guest-controlled.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use wasm_encoder::{ComponentSection as _, CustomSection};
 
-use super::grant::Capabilities;
+use super::grant::{Capabilities, Capability};
 use crate::tool::check_name_part;
 
 /// The custom section's name.
@@ -33,6 +33,9 @@ pub struct Manifest {
     pub version: String,
     #[serde(default)]
     pub requests: Capabilities,
+    /// Of these, what it requests is a proposal: it takes whatever the operator grants.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub open: BTreeSet<Capability>,
     /// Settings that it reads with `config.get`: what each one means, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
@@ -97,6 +100,9 @@ impl Manifest {
         if http.len().max(secrets.len()).max(self.config.len()) > MAX_RULES {
             return Err(ManifestError::Flaw("has more than 64 entries of one kind"));
         }
+        if self.open.iter().any(|capability| !self.requests.has(*capability)) {
+            return Err(ManifestError::Flaw("has something in `open` of which it requests nothing"));
+        }
         let mut reasons =
             http.iter().map(|rule| &rule.reason).chain(secrets.iter().map(super::SecretRule::reason));
         let too_long = |reason: &String| reason.len() > MAX_REASON;
@@ -139,6 +145,8 @@ mod tests {
         assert!(with("1.2.0", "one two").contains("`version`"));
         assert!(with("\"weather\"", "\"a__b\"").contains("`id`"));
         assert!(with("units", "\"a b\"").contains("`config`"));
+        assert!(with("[config]", "open = [\"secrets\"]\n[config]").contains("`open`"));
+        assert!(with("[config]", "open = [\"files\"]\n[config]").contains("unknown variant `files`"));
         assert!(with("kv =", "vk =").contains("unknown field `vk`"));
         assert!(with("to fetch forecasts", &"x".repeat(501)).contains("500 bytes"));
         let many = "{ host = \"a\" },".repeat(65);

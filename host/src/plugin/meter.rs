@@ -3,9 +3,10 @@
 //! It lives outside the wasmtime store, so that a call that was cut off still has its usage. That it keeps
 //! the *first* limit matters: a Rust guest out of memory, for one, traps as plain `unreachable`.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -31,12 +32,22 @@ pub(super) struct Denial {
     pub(super) setting: Option<String>,
 }
 
+/// What a call was denied.
+#[derive(Debug, Default)]
+struct Denied {
+    /// Each once, in the order in which they came first, with how often: [`MAX_DENIALS`] of them.
+    kinds: Vec<(Denial, u64)>,
+    by_capability: BTreeMap<&'static str, u64>,
+}
+
+/// Most denials of one call that the operator reads of one by one.
+const MAX_DENIALS: usize = 8;
+
 /// What one call used so far.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     hit: OnceLock<Limit>,
-    denial: OnceLock<Denial>,
-    denials: AtomicU64,
+    denied: Mutex<Denied>,
     memory_peak: AtomicU64,
     host_calls: AtomicU64,
     output_bytes: AtomicU64,
@@ -62,15 +73,30 @@ impl Meter {
         self.hit.get().copied()
     }
 
-    /// Counts something that was not allowed, and keeps the first.
+    /// Counts something that was not allowed.
     pub(super) fn denied(&self, denial: Denial) {
-        self.denials.fetch_add(1, Ordering::Relaxed);
-        self.denial.get_or_init(|| denial);
+        let mut denied = self.denials_so_far();
+        *denied.by_capability.entry(denial.capability).or_default() += 1;
+        if let Some((_, count)) = denied.kinds.iter_mut().find(|(known, _)| *known == denial) {
+            *count += 1;
+        } else if denied.kinds.len() < MAX_DENIALS {
+            denied.kinds.push((denial, 1));
+        }
     }
 
-    /// The first denial, and how many there were.
-    pub(super) fn denial(&self) -> Option<(&Denial, u64)> {
-        Some((self.denial.get()?, self.denials.load(Ordering::Relaxed)))
+    /// The capability that was denied first.
+    pub(super) fn denied_capability(&self) -> Option<&'static str> {
+        self.denials_so_far().kinds.first().map(|(denial, _)| denial.capability)
+    }
+
+    /// The first few different denials, with how often each came.
+    pub(super) fn denials(&self) -> Vec<(Denial, u64)> {
+        self.denials_so_far().kinds.clone()
+    }
+
+    fn denials_so_far(&self) -> MutexGuard<'_, Denied> {
+        // Counts and a list that only grows: whole whatever its holder died of.
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a host call that hands over `bytes`.
@@ -143,7 +169,13 @@ impl Meter {
             output_bytes: self.output_bytes.load(Ordering::Relaxed),
             log_lines: self.log_lines.load(Ordering::Relaxed),
             log_lines_dropped: self.log_lines_dropped.load(Ordering::Relaxed),
-            denials: self.denials.load(Ordering::Relaxed),
+            denials: self
+                .denials_so_far()
+                .by_capability
+                .iter()
+                .map(|(capability, count)| ((*capability).to_owned(), *count))
+                .collect(),
+            limit: self.hit(),
             http_requests: self.http_requests_sent.load(Ordering::Relaxed),
             http_sent_bytes: self.http_sent_bytes.load(Ordering::Relaxed),
             http_received_bytes: self.http_received_bytes.load(Ordering::Relaxed),

@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::meter::{LimitReached, Meter};
 use crate::escape::escaped;
 use crate::schema::Schema;
-use crate::tool::{Limit, OutcomeKind, ToolOutcome};
+use crate::tool::{Limit, OutcomeKind, ToolOutcome, Usage};
 
 /// Longest failure message, code and media type that are passed on.
 const MAX_MESSAGE: usize = 4 << 10;
@@ -94,8 +94,8 @@ impl Ended {
         if !matches!(ended.kind, OutcomeKind::ToolError | OutcomeKind::GuestFailure { .. }) {
             return ended;
         }
-        if let Some((denial, _)) = meter.denial() {
-            let capability = denial.capability.to_owned();
+        if let Some(capability) = meter.denied_capability() {
+            let capability = capability.to_owned();
             let text = format!("The tool may not do this ({capability}). It says: {}", ended.text);
             return Self { kind: OutcomeKind::Denied { capability }, text, ..ended };
         }
@@ -117,8 +117,11 @@ impl Ended {
         }
     }
 
-    pub(super) fn into_outcome(self, meter: &Meter) -> ToolOutcome {
-        ToolOutcome { kind: self.kind, text: self.text, structured: self.structured, usage: meter.usage() }
+    pub(super) fn into_outcome(self, mut usage: Usage) -> ToolOutcome {
+        if let OutcomeKind::Limit { limit } = self.kind {
+            usage.limit.get_or_insert(limit);
+        }
+        ToolOutcome { kind: self.kind, text: self.text, structured: self.structured, usage }
     }
 }
 
@@ -135,8 +138,8 @@ fn crashed(error: &wasmtime::Error, meter: &Meter) -> Option<Ended> {
     if let Some(limit) = meter.hit() {
         return Some(Ended::limit(limit).because(reason(error)));
     }
-    if let Some((denial, _)) = meter.denial() {
-        let capability = denial.capability.to_owned();
+    if let Some(capability) = meter.denied_capability() {
+        let capability = capability.to_owned();
         let text = format!("The tool may not do this ({capability}), and crashed.");
         return Some(Ended::of(OutcomeKind::Denied { capability }, text).because(reason(error)));
     }

@@ -17,10 +17,17 @@ pub(super) fn report(ended: Option<&Ended>, tool: &ToolName, run: &RunId, meter:
         let setting = limits("log_lines");
         tracing::warn!(plugin.id = plugin, tool, run.id = %run, dropped, setting, "a plugin's log lines were dropped");
     }
-    if let Some((denial, denials)) = meter.denial() {
+    for (denial, times) in meter.denials() {
         let (capability, what) = (denial.capability, &denial.what);
         let setting = denial.setting.as_ref().map(|setting| format!("plugins.{plugin}.{setting}"));
-        tracing::warn!(plugin.id = plugin, tool, run.id = %run, capability, what, setting, denials, "a plugin was denied something");
+        tracing::warn!(plugin.id = plugin, tool, run.id = %run, capability, what, setting, times, "a plugin was denied something");
+    }
+    let its_end = ended.map(|ended| &ended.kind);
+    if let Some(limit) = meter.hit()
+        && !matches!(its_end, Some(OutcomeKind::Limit { limit: last }) if *last == limit)
+    {
+        let setting = setting(limit).map(limits);
+        tracing::warn!(plugin.id = plugin, tool, run.id = %run, %limit, setting, "a plugin reached a limit and went on");
     }
     let Some(ended) = ended else { return };
     let reason = ended.reason.as_deref();
@@ -77,6 +84,7 @@ mod tests {
 
     use tracing_subscriber::fmt::MakeWriter;
 
+    use super::super::meter::Denial;
     use super::*;
     use crate::tool::Limit;
 
@@ -101,7 +109,7 @@ mod tests {
         }
     }
 
-    fn logged(kind: OutcomeKind) -> String {
+    fn logged(kind: OutcomeKind, meter: &Meter) -> String {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::DEBUG)
@@ -110,7 +118,7 @@ mod tests {
             .finish();
         let tool = ToolName::new("evil", "act").unwrap();
         tracing::subscriber::with_default(subscriber, || {
-            report(Some(&Ended::of(kind, "text")), &tool, &RunId::from("run-1"), &Meter::default());
+            report(Some(&Ended::of(kind, "text")), &tool, &RunId::from("run-1"), meter);
         });
         let text = lines.0.lock().unwrap().clone();
         String::from_utf8(text).unwrap()
@@ -150,7 +158,7 @@ mod tests {
     fn every_kind_has_a_line_with_plugin_tool_and_run() {
         let (mut kind, mut words): (_, &[&str]) = (OutcomeKind::Ok, &["DEBUG", "ok"]);
         loop {
-            let line = logged(kind.clone());
+            let line = logged(kind.clone(), &Meter::default());
             assert_eq!(line.lines().count(), 1, "{kind:?}: {line}");
             for word in words.iter().chain(&["evil", "act", "run-1"]) {
                 assert!(line.contains(word), "{word}: {line}");
@@ -158,6 +166,31 @@ mod tests {
             match next(&kind) {
                 Some((after, its)) => (kind, words) = (after, its),
                 None => return,
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_guest_coped_with_has_lines_too() {
+        let meter = Meter::default();
+        for (setting, times) in [("grants.kv = true", 2), ("grants.http", 1)] {
+            for _ in 0..times {
+                let setting = Some(setting.to_owned());
+                meter.denied(Denial { capability: "kv", what: "to do it".to_owned(), setting });
+            }
+        }
+        meter.reached(Limit::Memory);
+        let text = logged(OutcomeKind::Ok, &meter);
+        let lines: Vec<&str> = text.lines().collect();
+        let expected: [&[&str]; 3] = [
+            &["WARN", "denied", "plugins.evil.grants.kv = true", "times=2"],
+            &["WARN", "denied", "plugins.evil.grants.http", "times=1"],
+            &["WARN", "went on", "memory", "plugins.evil.limits.memory_bytes"],
+        ];
+        assert_eq!(lines.len(), 4, "and the call's own: {text}");
+        for (line, words) in lines.iter().zip(expected) {
+            for word in words.iter().chain(&["evil", "act", "run-1"]) {
+                assert!(line.contains(word), "{word}: {line}");
             }
         }
     }

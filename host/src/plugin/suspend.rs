@@ -19,7 +19,7 @@ use crate::escape::escaped;
 use crate::id::{CallId, RunId};
 use crate::schema::{PatternBudget, Schema};
 use crate::store::Store;
-use crate::tool::{Answered, Limit, OutcomeKind, Suspension, ToolName};
+use crate::tool::{Answered, Limit, OutcomeKind, Suspension, ToolName, Usage};
 
 /// Longest question, in bytes.
 const MAX_PROMPT: usize = 4 << 10;
@@ -47,6 +47,12 @@ pub(super) struct Resumption {
     pub(super) state: Vec<u8>,
     /// JSON text.
     pub(super) answer: String,
+}
+
+/// What a call used, before it asked as well.
+pub(super) fn used(meter: &Meter, answered: Option<&Answered>) -> Usage {
+    let usage = meter.usage();
+    answered.map_or(usage.clone(), |answered| usage.after(&answered.suspension.usage))
 }
 
 impl Asking {
@@ -103,7 +109,8 @@ impl Asking {
         let state = seal::seal(self.store.installation(), &place, state)
             .ok_or_else(|| Ended::host_fault("the machine has no random bytes"))?;
         let digest = self.plugin.prepared.digest().to_owned();
-        Ok(Suspension { prompt, answer_schema, digest, round, state, expires_at, worked_ms: 0 })
+        let usage = used(meter, self.answered.as_ref());
+        Ok(Suspension { prompt, answer_schema, digest, round, state, expires_at, worked_ms: 0, usage })
     }
 
     fn place<'a>(

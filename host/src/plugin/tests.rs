@@ -304,7 +304,8 @@ async fn memory_tables_and_handles_are_bounded() {
     assert_eq!(outcome(&Guest::new().call(hoard)).await.kind, limit(Limit::Instances));
     // A guest that copes with the refusal is fine.
     let grow = "(drop (memory.grow (i32.const 2000))) (call $done)";
-    assert_eq!(outcome(&Guest::new().call(grow)).await.kind, OutcomeKind::Ok);
+    let coped = outcome(&Guest::new().call(grow)).await;
+    assert_eq!((coped.kind, coped.usage.limit), (OutcomeKind::Ok, Some(Limit::Memory)));
 }
 
 #[tokio::test]

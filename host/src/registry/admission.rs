@@ -62,7 +62,7 @@ impl Difference {
         let dropped = before.map(|before| before.asked.within(&before.granted).beyond(&request.asked));
         Self {
             already: request.within(granted).in_words(),
-            added: request.missing(granted).in_words(),
+            added: request.beyond(granted).in_words(),
             dropped: dropped.unwrap_or_default().in_words(),
         }
     }
@@ -70,19 +70,25 @@ impl Difference {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use expect_test::expect;
 
     use super::*;
+    use crate::plugin::Capability;
 
     fn capabilities(text: &str) -> Capabilities {
         toml::from_str(text).unwrap()
     }
 
     fn request(text: &str) -> Request {
-        Request { asked: capabilities(text), declared: true }
+        Request { asked: capabilities(text), open: BTreeSet::new() }
     }
 
     const USER: &str = "kv = [\"user\"]";
+    const EVERYWHERE: &str = "kv = [\"user\"]\nhttp = [{ host = \"*\" }]";
+    const INSIDE: &str =
+        "kv = true\nhttp = [{ host = \"127.0.0.1\", scheme = \"http\", port = 8080, private = true }]";
     const WEATHER: &str = "kv = [\"user\"]\nhttp = [{ host = \"api.example\" }]";
 
     #[test]
@@ -91,7 +97,8 @@ mod tests {
         let before = |asked: &str, granted: &str| {
             Some(Before { asked: capabilities(asked), granted: capabilities(granted) })
         };
-        let implied = Request { asked: capabilities("kv = true"), declared: false };
+        let implied = Request { asked: capabilities("kv = true"), open: Capability::ALL.into() };
+        let fetcher = Request { asked: capabilities(EVERYWHERE), open: [Capability::Http].into() };
         let table = [
             ("asks for nothing", request(""), "", None, None),
             ("configured", request(USER), "kv = true", None, None),
@@ -106,6 +113,8 @@ mod tests {
             ("asks for another scope", request("kv = [\"session\"]"), "", None, before(USER, USER)),
             ("imports only", implied.clone(), "", None, None),
             ("imports only, configured", implied, USER, None, None),
+            ("takes what is granted", fetcher.clone(), "", None, None),
+            ("takes what is granted, configured", fetcher, INSIDE, None, None),
         ];
         let shown: Vec<String> = table
             .iter()
@@ -134,7 +143,9 @@ mod tests {
             asks for more: waits for send GET, HEAD requests to https://api.example
             asks for another scope: waits for keep values of each session (kv, scope session)
             imports only: waits for keep values that all users of an organisation share (kv, scope plugin) + keep values of each user (kv, scope user) + keep values of each session (kv, scope session)
-            imports only, configured: granted keep values of each user (kv, scope user)"]].assert_eq(&shown.join("\n"));
+            imports only, configured: granted keep values of each user (kv, scope user)
+            takes what is granted: waits for keep values of each user (kv, scope user) + send GET, HEAD requests to https://* (every host)
+            takes what is granted, configured: granted keep values of each user (kv, scope user) + send GET, HEAD requests to http://127.0.0.1:8080, also where that is inside your network"]].assert_eq(&shown.join("\n"));
     }
 
     #[test]

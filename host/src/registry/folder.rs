@@ -23,8 +23,17 @@ pub struct PluginFile {
 pub enum FileError {
     #[error("the file cannot be read: {}", .0.kind())]
     Read(#[from] std::io::Error),
+    #[error("it is no file")]
+    NoFile,
     #[error(transparent)]
     Load(#[from] LoadError),
+}
+
+impl FileError {
+    /// The file itself may be as good as any: it deserves another look.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::Load(LoadError::Busy))
+    }
 }
 
 /// By id.
@@ -56,6 +65,10 @@ pub(crate) fn path(folder: &Path, id: &str) -> PathBuf {
 
 /// Reads a file, but never more of it than the plugin's limits allow.
 pub(crate) async fn read(id: &str, path: &Path, limits: &Limits) -> Result<Code, FileError> {
+    // Whoever opens a pipe waits for somebody to write into it.
+    if !tokio::fs::metadata(path).await?.is_file() {
+        return Err(FileError::NoFile);
+    }
     let file = tokio::fs::File::open(path).await?;
     let length = file.metadata().await?.len();
     load::check_size(id, length, limits)?;

@@ -13,7 +13,7 @@ mod versions;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use futures_util::StreamExt as _;
@@ -24,13 +24,16 @@ use super::folder::{self, FileError, PluginFile};
 use super::words::Words;
 use super::{Admission, Held, HeldPlugin, ToolRegistry};
 use crate::audit::Actor;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::id::OrgId;
 use crate::plugin::{Capabilities, LoadError, Plugin, PluginHost, PluginSettings, Prepared};
 use crate::store::{PluginChange, PluginWrite, Store, StoreError};
 
 /// Files read and plugins described at once. How many compile at once is the plugin host's decision.
 const MAX_LOADING: usize = 4;
+
+/// When a file that could not be read, or not be compiled for want of a place, is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// Cheap to clone; all clones are the same shelf.
 #[derive(Clone)]
@@ -55,6 +58,8 @@ struct Seen {
     files: Option<Vec<PluginFile>>,
     /// By id.
     candidates: BTreeMap<String, (PluginFile, Candidate)>,
+    /// When something failed that may work at another time.
+    passing: Option<Timestamp>,
     /// Kept components that nothing seemed to need; dropped if that is still so at the next look.
     idle: Vec<(String, String)>,
     /// When the database was last asked to drop some of them, and which.
@@ -71,12 +76,25 @@ struct Versions {
     live: Vec<Weak<Plugin>>,
 }
 
+impl Candidate {
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Failed { passing: true, .. })
+    }
+}
+
 /// What a file of the folder is, before anybody asks what it may reach.
 #[derive(Clone)]
 enum Candidate {
     Ready(Prepared),
-    Revoked { digest: String, reason: String },
-    Failed { reason: String },
+    Revoked {
+        digest: String,
+        reason: String,
+    },
+    /// `passing`: it is to be looked at again, although nothing about it changed.
+    Failed {
+        reason: String,
+        passing: bool,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -148,12 +166,14 @@ impl Shelf {
         let files = folder::files(&self.0.folder).await.ok();
         let seen = self.0.seen.lock().await;
         let (_, decided) = self.0.store.plugin_changes(seen.changes).await?;
-        if !decided && seen.files == files {
+        let news = decided || seen.files != files;
+        let due = seen.passing.is_some_and(|failed| failed.plus(AGAIN_AFTER) <= self.0.clock.now());
+        if !news && !due {
             return Ok(false);
         }
         drop(seen);
         self.refresh().await?;
-        Ok(true)
+        Ok(news || self.0.seen.lock().await.passing.is_none())
     }
 
     async fn load_folder(&self, seen: &mut Seen, files: Vec<PluginFile>) -> Result<(), ShelfError> {
@@ -163,7 +183,7 @@ impl Shelf {
         let new: Vec<PluginFile> = files
             .iter()
             .filter(|file| match known.remove(&file.id) {
-                Some((before, candidate)) if before == **file => {
+                Some((before, candidate)) if before == **file && !candidate.is_passing() => {
                     candidates.insert(file.id.clone(), (before, candidate));
                     false
                 }
@@ -192,6 +212,8 @@ impl Shelf {
         self.0.current.store(Arc::new(ToolRegistry::new(plugins, held)));
         // They are found again where they are still needed, with what was decided since.
         self.versions().kept.clear();
+        let passing = candidates.values().any(|(_, candidate)| candidate.is_passing());
+        seen.passing = passing.then(|| self.0.clock.now());
         seen.files = Some(files);
         seen.candidates = candidates;
         // What was revoked while this was loading.
@@ -202,7 +224,7 @@ impl Shelf {
     async fn examine(&self, words: &Words, file: &PluginFile) -> Candidate {
         match examine(&self.0.host, words, file).await {
             Ok(candidate) => candidate,
-            Err(error) => Candidate::Failed { reason: error.to_string() },
+            Err(error) => Candidate::Failed { reason: error.to_string(), passing: error.is_passing() },
         }
     }
 
@@ -215,7 +237,7 @@ impl Shelf {
     ) -> Result<Result<Arc<Plugin>, (Held, Option<Arc<Plugin>>)>, StoreError> {
         let id = file.id.as_str();
         let (why, digest) = match candidate {
-            Candidate::Failed { reason } => (Held::Failed { reason: reason.clone() }, None),
+            Candidate::Failed { reason, .. } => (Held::Failed { reason: reason.clone() }, None),
             Candidate::Revoked { digest, reason } => {
                 let why = Held::Revoked { digest: digest.clone(), reason: reason.clone() };
                 (why, Some(digest.as_str()))
@@ -322,7 +344,7 @@ async fn examine(host: &PluginHost, words: &Words, file: &PluginFile) -> Result<
 /// For the operator. Of a component without a manifest all that is known is what it imports.
 fn waits_because(words: &Words, prepared: &Prepared, missing: &Capabilities) -> String {
     let id = prepared.id();
-    if !prepared.request().declared
+    if prepared.manifest().is_none()
         && let Err(error) = prepared.grant(&words.settings(id).grants)
     {
         return error.to_string();

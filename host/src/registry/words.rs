@@ -134,7 +134,7 @@ impl Words {
             Some(words) => {
                 let decision = self.decision(plugin, digest).or_else(|| self.carried(plugin, digest));
                 let before = decision.map(|decision| request.within(&decision.granted)).unwrap_or_default();
-                request.missing(&self.granted_so_far(plugin, digest)).only(words)?.and(&before)
+                request.beyond(&self.granted_so_far(plugin, digest)).only(words)?.and(&before)
             }
         };
         Ok(PluginChange::Grant {

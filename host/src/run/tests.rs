@@ -9,7 +9,7 @@ use crate::budget::Budget;
 use crate::session::{Message, Owner, PastTurn, Reply};
 use crate::tool::{
     EditedArguments, Fingerprint, OutcomeKind, Question, SealedState, Suspension, ToolCall, ToolName,
-    ToolOutcome,
+    ToolOutcome, Usage,
 };
 
 fn at(ms: i64) -> Timestamp {
@@ -446,6 +446,7 @@ fn suspension(round: u32) -> Box<Suspension> {
         state: SealedState("sealed".to_owned()),
         expires_at: at(1000),
         worked_ms: 7,
+        usage: Usage::default(),
     })
 }
 

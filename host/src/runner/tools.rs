@@ -114,7 +114,7 @@ impl Runner {
             match returned {
                 Returned::Outcome(outcome) => run.finished(call, outcome, worked_ms, now)?,
                 Returned::Suspension(suspension) => {
-                    run.suspended(call, Box::new(Suspension { worked_ms, ..*suspension }), now)?;
+                    run.suspended(call, Box::new(Suspension { worked_ms, ..suspension }), now)?;
                 }
             }
             self.store.save(run).await?;

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ToolOutcome;
+use super::{ToolOutcome, Usage};
 use crate::clock::Timestamp;
 
 /// What a tool said instead of a result.
@@ -26,6 +26,9 @@ pub struct Suspension {
     pub expires_at: Timestamp,
     /// Milliseconds that the call was at work so far; waiting for answers does not count.
     pub worked_ms: u64,
+    /// What it used so far.
+    #[serde(default)]
+    pub usage: Usage,
 }
 
 /// A tool's state, encrypted, as base64.
@@ -45,5 +48,5 @@ pub struct Answered {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Returned {
     Outcome(ToolOutcome),
-    Suspension(Box<Suspension>),
+    Suspension(Suspension),
 }

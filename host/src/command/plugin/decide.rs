@@ -23,6 +23,8 @@ pub(in crate::command) struct GrantArgs {
     #[arg(long)]
     yes: bool,
     /// Grant only this of what it asks for: `kv`, `kv:SCOPE`, `http:HOST` or `secrets:NAME`. Can be repeated
+    ///
+    /// A HOST can also be one of those that a wider rule such as `*` covers.
     #[arg(long, value_name = "WHAT")]
     only: Vec<String>,
     #[command(flatten)]
@@ -91,8 +93,17 @@ fn shown(
 
     let version = manifest.map_or("without a version", |manifest| manifest.version.as_str());
     let mut text = format!("{id} {version}\nsha256:{digest}\n");
-    if !request.declared {
+    if manifest.is_none() {
         text.push_str("\nIt has no manifest: what it asks for is what its imports can do at most.\n");
+    } else if !request.open.is_empty() {
+        let open: Vec<&str> = request.open.iter().map(|capability| capability.word()).collect();
+        let open = open.join(", ");
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(
+            text,
+            "\nOf {open} it takes whatever you grant: what it asks for is a proposal. Narrow it with --only, or write \
+             rules of your own into [plugins.{id}.grants]."
+        );
     }
     for (title, mark, lines) in [
         ("It may already:", ' ', &difference.already),

@@ -48,6 +48,7 @@ impl From<FileError> for ChangeError {
         match error {
             FileError::Load(error) => Self::Load(error),
             FileError::Read(error) => Self::Folder(error),
+            FileError::NoFile => Self::NoSuchPlugin,
         }
     }
 }

@@ -70,11 +70,14 @@ async fn one_bad_file_does_not_keep_the_others_out() {
     desk.write("a__b.wasm", &Guest::new().bytes());
     desk.write("text.txt", b"no plugin");
     std::fs::create_dir(desk.folder.path().join("dir.wasm")).unwrap();
+    // Whoever reads from it waits for ever.
+    let pipe = std::process::Command::new("mkfifo").arg(desk.folder.path().join("pipe.wasm")).status();
+    assert!(pipe.unwrap().success());
 
     desk.shelf.refresh().await.unwrap();
 
     assert_eq!(desk.serving(), ["good", "other"]);
-    assert_eq!(desk.held(), ["a__b failed", "big failed", "dir failed"]);
+    assert_eq!(desk.held(), ["a__b failed", "big failed", "dir failed", "pipe failed"]);
     let registry = desk.shelf.load();
     for held in registry.held() {
         let (folder, reason) = (desk.folder.path().display().to_string(), held.why.in_words());
@@ -109,6 +112,27 @@ async fn only_what_changed_is_loaded_again() {
     let after = desk.shelf.load_full();
     assert!(Arc::ptr_eq(before.plugin("same").unwrap(), after.plugin("same").unwrap()));
     assert_ne!(before.plugin("good").unwrap().digest(), after.plugin("good").unwrap().digest());
+}
+
+#[tokio::test]
+async fn a_file_that_could_not_be_read_is_tried_again() {
+    let desk = Desk::new(BTreeMap::new()).await;
+    // A file to look at, and an error to read from.
+    std::os::unix::fs::symlink("/proc/self/mem", desk.folder.path().join("odd.wasm")).unwrap();
+    desk.shelf.refresh().await.unwrap();
+    assert_eq!(desk.held(), ["odd failed"]);
+    let tried = async || desk.shelf.0.seen.lock().await.passing.unwrap();
+    let first = tried().await;
+    desk.shelf.0.clock.advance(AGAIN_AFTER / 2);
+    assert!(!desk.shelf.look_again().await.unwrap());
+    assert_eq!(tried().await, first);
+    desk.shelf.0.clock.advance(AGAIN_AFTER / 2);
+    assert!(!desk.shelf.look_again().await.unwrap(), "there is nothing to tell");
+    assert!(tried().await > first);
+    std::fs::remove_file(desk.folder.path().join("odd.wasm")).unwrap();
+    desk.write("odd.wasm", b"broken");
+    assert!(desk.shelf.look_again().await.unwrap());
+    assert_eq!(desk.shelf.0.seen.lock().await.passing, None, "only another file helps");
 }
 
 #[tokio::test]
