@@ -86,6 +86,9 @@ fn echoes() -> Vec<String> {
         percent,
         SECRET.replace('/', "%2F").replace('+', "%2b"),
         SECRET.replace('/', "\\/"),
+        SECRET.replace('+', "\\u002B").replace('/', "&#x2f;"),
+        SECRET.bytes().fold(String::new(), |text, byte| format!("{text}\\u00{byte:02x}")),
+        SECRET.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", "),
     ]
 }
 
