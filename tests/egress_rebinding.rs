@@ -64,3 +64,18 @@ async fn a_resolver_that_does_not_answer_is_not_waited_for() {
     assert_eq!(unknown.outcome, "guest-failure", "{}", unknown.text);
     assert!(unknown.text.contains("DnsError"), "{}", unknown.text);
 }
+
+/// The system's resolver keeps a thread for each look-up until it ends, whoever waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn look_ups_that_never_end_do_not_pile_up() {
+    let settings = format!("{API}[plugins.egress.limits]\nhttp_idle_ms = 50\nbreaker_failures = 0\n");
+    let sender = Sender::new(&settings, |_| ok("never")).await;
+    sender.world.name("api.test", &[]);
+    let mut look_ups = 0;
+    for _ in 0..12 {
+        let sent = sender.send(get("/")).await;
+        assert_eq!(sent.outcome, "limit", "{}", sent.text);
+        look_ups += sent.seen.look_ups.len();
+    }
+    assert_eq!(look_ups, 8);
+}

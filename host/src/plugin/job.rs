@@ -122,7 +122,7 @@ impl Job {
             meter: Arc::clone(&meter),
             call: Some(self.identity),
             values: Arc::clone(parts.values()),
-            connector: Arc::clone(&parts.shared().connector),
+            connector: Arc::clone(parts.connector()),
         };
         let schema = checks.output.as_ref();
         let answered = |answer| Ended::answered(answer, schema, parts.limits(), &meter);
