@@ -10,7 +10,7 @@ use holdfast::id::{CallId, OrgId, RunId, SessionId, UserId};
 use holdfast::plugin::{Code, Invocation, LoadError, Network, Plugin, PluginHost, PluginSettings};
 use holdfast::session::Owner;
 use holdfast::store::Store;
-use holdfast::tool::{OutcomeKind, Returned, ToolName, ToolOutcome};
+use holdfast::tool::{Limit, OutcomeKind, Returned, ToolName, ToolOutcome};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -172,4 +172,22 @@ async fn a_hundred_instances() {
     assert!(grown < 100, "{grown} MiB");
     let refusal = bench.load("evil", &of("", 130)).await.expect_err("there are too many").to_string();
     assert!(refusal.contains("instance count too high"), "{refusal}");
+}
+
+/// Each frame of a trap holds a copy of its function's name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_not_a_way_into_the_hosts_memory() {
+    let bench = Bench::new().await;
+    let load = async |bytes: usize| {
+        let name = "n".repeat(bytes);
+        let recursing = format!("(func ${name} (call ${name}) (call ${name}))");
+        // A function behind the one that the body is meant for.
+        let body = format!("(call ${name}) (call $done)) {}", recursing.trim_end_matches(')'));
+        bench.load("evil", &Guest::new().call(&format!("{body})"))).await
+    };
+    let refusal = load(100_000).await.expect_err("it is refused").to_string();
+    assert!(refusal.contains("100000 bytes in one name"), "{refusal}");
+    let outcome = call(&load(60_000).await.expect("it loads"), &json!({"n": 1})).await;
+    assert_eq!(outcome.kind, OutcomeKind::Limit { limit: Limit::Stack });
+    assert!(outcome.text.len() < 100, "{}", outcome.text);
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
-use self::shape::{InstanceSize, Shape};
+use self::shape::{InstanceSize, Shape, longest_name};
 use super::grant::{Capabilities, Capability, HttpRule, KvRule};
 use super::load::LoadError;
 use super::manifest::{self, Manifest, ManifestError};
@@ -52,6 +52,8 @@ const MAX_MODULES: u64 = 256;
 /// Of one instance of a module, besides its memories and tables; a call has up to 128 of them. `SpiderMonkey`
 /// takes 290 KB. What fills it is not interrupted: all of them together take a second.
 const MAX_INSTANCE_BYTES: u64 = 512 << 10;
+/// Of a function, as debuggers call it. The engine copies it for each of the topmost 20 frames of a trap.
+const MAX_NAME_BYTES: u64 = 64 << 10;
 
 impl Capability {
     /// What an interface needs to be granted. None = nothing, or nothing that could be.
@@ -223,6 +225,9 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
                     return Err(ManifestError::Twice.into());
                 }
                 names.manifest = Some(Manifest::from_section(section.data())?);
+            }
+            Payload::CustomSection(section) => {
+                within("bytes in one name", longest_name(&section), MAX_NAME_BYTES)?;
             }
             Payload::TypeSection(section) => {
                 types += u64::from(section.count());

@@ -1,6 +1,6 @@
-//! What a module costs, found by counting: to compile its functions, and to make an instance of it.
+//! What a module costs, found by counting: to compile its functions, to make an instance of it, to tell of a trap.
 
-use wasmparser::{ElementItems, FunctionBody, Operator, Payload};
+use wasmparser::{CustomSectionReader, ElementItems, FunctionBody, KnownCustom, Name, Operator, Payload};
 
 /// What makes a function of a few kilobytes take minutes to compile.
 pub(super) struct Shape {
@@ -63,4 +63,17 @@ impl InstanceSize {
     pub(super) fn bytes(&self) -> u64 {
         self.0
     }
+}
+
+/// Bytes of the longest name that a trap may be told with. What cannot be read, the engine does not read either.
+pub(super) fn longest_name(section: &CustomSectionReader<'_>) -> u64 {
+    let KnownCustom::Name(names) = section.as_known() else { return 0 };
+    let longest = names.into_iter().map_while(Result::ok).map(|part| match part {
+        Name::Module { name, .. } => name.len(),
+        Name::Function(functions) => {
+            functions.into_iter().map_while(Result::ok).map(|function| function.name.len()).max().unwrap_or(0)
+        }
+        _ => 0,
+    });
+    longest.max().unwrap_or(0) as u64
 }
