@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(told(pattern("^\\w+$"), text(100_000)), "fits");
         let branches = json!({"type": "object", "unevaluatedProperties": {"type": "integer"},
             "anyOf": vec![json!({"required": ["x"]}); 100]});
-        let wide = |members: usize| Value::from_iter((0..members).map(|n| (format!("p{n}"), json!(n))));
+        let wide = |members: usize| -> Value { (0..members).map(|n| (format!("p{n}"), json!(n))).collect() };
         assert!(told(branches.clone(), wide(1000)).contains("too large"));
         assert!(told(branches.clone(), wide(100)).contains("too large to say where"));
         assert!(told(branches, wide(3)).contains("not valid under any"));

@@ -151,15 +151,12 @@ fn unescaped(bytes: &[u8]) -> Option<Vec<u8>> {
             b'&' => entity(after),
             _ => None,
         };
-        match escape {
-            Some((character, length)) => {
-                plain.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                rest = &after[length..];
-            }
-            None => {
-                plain.push(*first);
-                rest = after;
-            }
+        if let Some((character, length)) = escape {
+            plain.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            rest = &after[length..];
+        } else {
+            plain.push(*first);
+            rest = after;
         }
     }
     Some(plain)
