@@ -48,6 +48,7 @@ mod models_over_http;
 mod openapi;
 mod pause_survives_kill;
 mod plugin_breaker;
+mod plugin_build;
 mod plugin_config;
 mod plugin_grants;
 mod plugin_lifecycle;

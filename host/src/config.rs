@@ -38,6 +38,8 @@ pub struct Config {
     pub plugin_dir: PathBuf,
     /// Where compiled plugins are kept between starts: beside the database, where nothing else is said.
     pub compile_cache: Option<PathBuf>,
+    /// All calls of plugins together, beyond what each is assured of.
+    pub plugin_memory_bytes: u64,
     /// The bootstrap token, with every right.
     pub admin_token: Option<String>,
     pub providers: BTreeMap<String, Provider>,
@@ -166,6 +168,7 @@ impl Config {
             }),
             compile_cache: parsed.compile_cache.map(beside).or_else(|| cache_beside(&database)),
             database,
+            plugin_memory_bytes: parsed.plugin_memory_bytes,
             admin_token,
             providers: providers(parsed.providers, &parsed.agents),
             agents: parsed.agents,

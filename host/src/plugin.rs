@@ -24,6 +24,7 @@ mod limits;
 pub(crate) mod load;
 mod log;
 mod manifest;
+mod memory;
 mod meter;
 mod outcome;
 mod prepared;
@@ -71,6 +72,8 @@ use self::job::Job;
 pub use self::limits::Limits;
 pub use self::load::LoadError;
 pub use self::manifest::{Manifest, ManifestError};
+use self::memory::Pool;
+pub use self::memory::{DEFAULT_TOTAL_MEMORY, most_of_one_call};
 use self::meter::Meter;
 use self::outcome::Ended;
 pub use self::prepared::{Code, Prepared};
@@ -119,6 +122,7 @@ struct Shared {
     store: Option<Arc<dyn Store>>,
     clock: Clock,
     connector: Arc<Connector>,
+    memory: Arc<Pool>,
 }
 
 impl PluginHost {
@@ -138,6 +142,13 @@ impl PluginHost {
         Self::start(None, Clock::System, cache, Network::default())
     }
 
+    /// With this many bytes for all calls together.
+    #[must_use]
+    pub fn with_memory(self, bytes: u64) -> Self {
+        self.0.memory.set_limit(bytes);
+        self
+    }
+
     fn start(
         store: Option<Arc<dyn Store>>,
         clock: Clock,
@@ -155,6 +166,7 @@ impl PluginHost {
             store,
             clock,
             connector: Arc::new(Connector::new(network).map_err(HostError::Tls)?),
+            memory: Pool::new(DEFAULT_TOTAL_MEMORY),
         })))
     }
 

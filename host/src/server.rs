@@ -59,7 +59,8 @@ impl Server {
             clock.clone(),
             config.compile_cache.as_deref(),
             config.network.clone(),
-        )?;
+        )?
+        .with_memory(config.plugin_memory_bytes);
         let registry = Shelf::new(
             plugins,
             store.clone(),

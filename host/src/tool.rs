@@ -135,6 +135,8 @@ impl OutcomeKind {
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
     Memory,
+    /// Of all plugins together.
+    TotalMemory,
     Tables,
     Instances,
     WallTime,
@@ -162,6 +164,7 @@ impl Limit {
     pub fn word(self) -> &'static str {
         match self {
             Self::Memory => "memory",
+            Self::TotalMemory => "total-memory",
             Self::Tables => "tables",
             Self::Instances => "instances",
             Self::WallTime => "wall-time",
@@ -184,6 +187,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Memory => "memory",
+            Self::TotalMemory => "memory of all tools together",
             Self::Tables => "tables",
             Self::Instances => "instances",
             Self::WallTime => "wall time",

@@ -89,6 +89,8 @@ pub enum BuildError {
     Manifest { path: PathBuf, detail: String },
     #[error("plugin.toml says `id = \"{id}\"`, but the package is called {package}: they must be the same")]
     ManifestId { id: String, package: String },
+    #[error("{name}: {detail}")]
+    Unfit { name: String, detail: String },
     #[error("`{command}` failed: {detail}")]
     Command { command: String, detail: String },
     #[error("cannot {action} {}: {source}", path.display())]
@@ -106,6 +108,11 @@ impl FromStr for GuestToolchain {
             other => Err(format!("`{other}` is not one of auto, rustup, debian")),
         }
     }
+}
+
+/// Puts a component that another toolchain made into the folder `out`, with the `plugin.toml` beside it built in.
+pub fn package(component: &Path, out: &Path) -> Result<BuiltPlugin, BuildError> {
+    install::package(out, component)
 }
 
 impl GuestBuild {

@@ -1,6 +1,7 @@
 //! What tests share: guests, a host in this process, a host in its own process, scripted models.
 
 pub(crate) mod caller;
+pub(crate) mod command;
 pub(crate) mod document;
 pub(crate) mod egress;
 pub(crate) mod gated;

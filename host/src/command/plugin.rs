@@ -13,11 +13,11 @@ use clap::{Args, Subcommand};
 
 use super::say;
 use crate::config::{ServerArgs, cargo_home};
-use crate::toolchain::{GuestBuild, GuestToolchain};
+use crate::toolchain::{BuiltPlugin, GuestBuild, GuestToolchain, package};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PluginCommand {
-    /// Build plugins from their Rust sources
+    /// Build plugins from their Rust sources, or put the manifest into a component of another language
     ///
     /// Takes a crate or a workspace of crates of type cdylib and leaves one component per crate, named after its
     /// package, in the output folder. Finds a WebAssembly toolchain by itself: the installed wasm32-wasip2 target,
@@ -47,10 +47,11 @@ pub(super) enum PluginCommand {
 
 #[derive(Args, Debug)]
 pub(super) struct BuildArgs {
-    /// The folder with the Cargo.toml
+    /// The folder with the Cargo.toml; or a component (.wasm) that another toolchain made, which gets the plugin.toml
+    /// beside it
     #[arg(default_value = "plugins")]
     source: PathBuf,
-    /// Where the components go. Default: dist/ in the source folder
+    /// Where the components go. Default: dist/ in the source's folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -70,7 +71,16 @@ pub(super) struct ToolchainArgs {
 pub(super) async fn run(command: PluginCommand) -> anyhow::Result<()> {
     match command {
         PluginCommand::Build(args) => {
-            let out = args.out.unwrap_or_else(|| args.source.join("dist"));
+            let is_component = args.source.is_file();
+            let folder = if is_component {
+                args.source.parent().unwrap_or(Path::new(""))
+            } else {
+                args.source.as_path()
+            };
+            let out = args.out.unwrap_or_else(|| folder.join("dist"));
+            if is_component {
+                return built(&package(&args.source, &out)?);
+            }
             tokio::task::spawn_blocking(move || build(&args.source, &out, &args.toolchain)).await?
         }
         PluginCommand::Inspect(args) => inspect::run(args).await,
@@ -96,9 +106,10 @@ pub(super) fn build(source: &Path, out: &Path, toolchain: &ToolchainArgs) -> any
         // Progress is for whoever watches; a closed standard error stops no build.
         let _ = writeln!(std::io::stderr(), "{line}");
     };
-    for plugin in build.build(progress)? {
-        let state = if plugin.changed { "built" } else { "unchanged" };
-        say(&format!("{state} {} ({} KiB)", plugin.path.display(), plugin.bytes.div_ceil(1024)))?;
-    }
-    Ok(())
+    build.build(progress)?.iter().try_for_each(built)
+}
+
+fn built(plugin: &BuiltPlugin) -> anyhow::Result<()> {
+    let state = if plugin.changed { "built" } else { "unchanged" };
+    say(&format!("{state} {} ({} KiB)", plugin.path.display(), plugin.bytes.div_ceil(1024)))
 }

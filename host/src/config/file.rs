@@ -15,6 +15,7 @@ use super::webhooks::{WebhookTable, WebhooksTable};
 use crate::agent::{Agent, AgentParts, ApprovalTerms, BudgetParts, ModelName, ToolPattern};
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, MediaLimits, RateLimit};
+use crate::plugin::{DEFAULT_TOTAL_MEMORY, most_of_one_call};
 use crate::runner::QueueSettings;
 use crate::schema::Schema;
 
@@ -24,6 +25,7 @@ pub(super) struct File {
     pub(super) database: Option<String>,
     pub(super) plugin_dir: Option<PathBuf>,
     pub(super) compile_cache: Option<PathBuf>,
+    pub(super) plugin_memory_bytes: u64,
     pub(super) shutdown_grace_ms: u64,
     pub(super) http: HttpLimits,
     pub(super) background: QueueSettings,
@@ -43,6 +45,8 @@ struct FileTable {
     database: Option<String>,
     plugin_dir: Option<PathBuf>,
     compile_cache: Option<PathBuf>,
+    #[serde(default = "default_memory")]
+    plugin_memory_bytes: u64,
     #[serde(default = "default_grace")]
     shutdown_grace_ms: u64,
     #[serde(default)]
@@ -71,6 +75,10 @@ struct FileTable {
 
 fn default_warning() -> u64 {
     3_600_000
+}
+
+fn default_memory() -> u64 {
+    DEFAULT_TOTAL_MEMORY
 }
 
 fn default_grace() -> u64 {
@@ -159,6 +167,14 @@ impl File {
         for id in table.plugins.keys() {
             crate::tool::check_name_part(id).map_err(|error| format!("[plugins.{id}]: {error}"))?;
         }
+        let most = most_of_one_call(table.plugin_memory_bytes);
+        if let Some((id, plugin)) = table.plugins.iter().find(|(_, it)| it.limits.memory_bytes > most) {
+            return Err(format!(
+                "[plugins.{id}.limits] memory_bytes is {}, and with plugin_memory_bytes = {} one call gets {most} at \
+                 most: raise plugin_memory_bytes",
+                plugin.limits.memory_bytes, table.plugin_memory_bytes
+            ));
+        }
         if !(1_000..=86_400_000).contains(&table.approval_warning_ms) {
             let found = table.approval_warning_ms;
             return Err(format!("approval_warning_ms must be from 1000 to 86400000, not {found}"));
@@ -173,6 +189,7 @@ impl File {
             database: table.database,
             plugin_dir: table.plugin_dir,
             compile_cache: table.compile_cache,
+            plugin_memory_bytes: table.plugin_memory_bytes,
             shutdown_grace_ms: table.shutdown_grace_ms,
             http: HttpLimits { body_bytes: table.http.max_body_bytes.unwrap_or(default.body_bytes), media },
             background: table.background.into_settings()?,
@@ -286,6 +303,7 @@ mod tests {
             ("[[agents]]\nid = \"a\"\nmodel = \"demo\"", "line 6: there is another agent with the id `a`"),
             ("[[agents]]\nid = \"b\"\nmodel = \"gpt\"", "write provider::model"),
             ("[plugins.A__b]", "[plugins.A__b]: `A__b` is not a legal name"),
+            ("[plugins.a.limits]\nmemory_bytes = 2000000000", "raise plugin_memory_bytes"),
             ("[plugins.a.limits]\nmemory = 1", "unknown field `memory`, expected one of `memory_bytes`"),
         ];
         for (line, expected) in table {

@@ -12,7 +12,7 @@ use crate::tool::check_name_part;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PluginTable {
     grants: Capabilities,
-    limits: Limits,
+    pub(super) limits: Limits,
     config: BTreeMap<String, Setting>,
     secrets: BTreeMap<SecretName, SecretSource>,
 }

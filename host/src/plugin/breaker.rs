@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::limits::Limits;
 use crate::clock::Timestamp;
-use crate::tool::OutcomeKind;
+use crate::tool::{Limit, OutcomeKind};
 
 /// When it opens, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -137,22 +137,23 @@ fn failed(kind: &OutcomeKind) -> Option<bool> {
         | OutcomeKind::ToolError
         | OutcomeKind::GuestFailure { .. }
         | OutcomeKind::Denied { .. } => Some(false),
-        OutcomeKind::InvalidOutput
-        | OutcomeKind::Trap { .. }
-        | OutcomeKind::Limit { .. }
-        | OutcomeKind::HostFault => Some(true),
-        OutcomeKind::InvalidArgs
+        // Others may have taken it.
+        OutcomeKind::Limit { limit: Limit::TotalMemory }
+        | OutcomeKind::InvalidArgs
         | OutcomeKind::Rejected
         | OutcomeKind::Cancelled
         | OutcomeKind::Interrupted
         | OutcomeKind::Unavailable => None,
+        OutcomeKind::InvalidOutput
+        | OutcomeKind::Trap { .. }
+        | OutcomeKind::Limit { .. }
+        | OutcomeKind::HostFault => Some(true),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tool::Limit;
 
     /// Three failures in 100 ms open it for 1000 ms.
     fn breaker() -> Breaker {

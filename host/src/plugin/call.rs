@@ -22,7 +22,8 @@ use super::egress::{Connector, Egress};
 use super::grant::Capabilities;
 use super::limits::Limits;
 use super::log::GuestLog;
-use super::meter::{Growth, Meter, Metered};
+use super::memory::{Growth, Share};
+use super::meter::{Meter, Metered};
 use super::values::Values;
 use super::wasi;
 use crate::clock::Clock;
@@ -122,6 +123,7 @@ pub(super) struct Instance {
     pub(super) call: Option<CallIdentity>,
     pub(super) values: Arc<Values>,
     pub(super) connector: Arc<Connector>,
+    pub(super) memory: Share,
 }
 
 impl Instance {
@@ -171,7 +173,7 @@ impl Instance {
                 Arc::clone(&self.meter),
                 Arc::clone(&self.values),
             ),
-            growth: Growth::new(Arc::clone(&self.limits), Arc::clone(&self.meter)),
+            growth: Growth::new(Arc::clone(&self.limits), Arc::clone(&self.meter), self.memory),
             limits: self.limits,
             grants: self.grants,
             meter: self.meter,

@@ -123,6 +123,7 @@ impl Job {
             call: Some(self.identity),
             values: Arc::clone(parts.values()),
             connector: Arc::clone(parts.connector()),
+            memory: parts.shared().memory.share(parts.id()),
         };
         let schema = checks.output.as_ref();
         let answered = |answer| Ended::answered(answer, schema, parts.limits(), &meter);

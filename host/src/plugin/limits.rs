@@ -120,9 +120,10 @@ fn snake(name: &str) -> String {
     name.chars().map(letter).collect()
 }
 
-/// The name of the setting that would allow more; none where nothing would.
-pub(super) fn setting(limit: Limit) -> Option<&'static str> {
-    match limit {
+/// The setting that would allow a plugin more; none where nothing would.
+pub(super) fn setting(plugin: &str, limit: Limit) -> Option<String> {
+    let of_plugin = match limit {
+        Limit::TotalMemory => return Some("plugin_memory_bytes".to_owned()),
         Limit::Memory => Some("memory_bytes"),
         Limit::Tables => Some("table_elements"),
         Limit::Instances => Some("resources"),
@@ -138,7 +139,8 @@ pub(super) fn setting(limit: Limit) -> Option<&'static str> {
         Limit::HttpResponseBytes => Some("http_response_bytes"),
         Limit::HttpHeaders => Some("http_header_bytes"),
         Limit::HttpIdle => Some("http_idle_ms"),
-    }
+    };
+    Some(format!("plugins.{plugin}.limits.{}", of_plugin?))
 }
 
 #[cfg(test)]

@@ -240,8 +240,10 @@ async fn describe(
     clock: Clock,
 ) -> Result<Vec<Tool>, LoadError> {
     let meter = Arc::new(Meter::default());
+    let plugin = Arc::from(id);
     let instance = Instance {
-        plugin: Arc::from(id),
+        memory: shared.memory.share(&plugin),
+        plugin,
         clock,
         limits: Arc::clone(limits),
         grants: Arc::default(),

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use wasmtime::ResourceLimiter;
 
 use super::limits::Limits;
 use crate::tool::{Limit, Usage};
@@ -64,6 +63,11 @@ pub(super) struct Meter {
 }
 
 impl Meter {
+    /// Linear memory that a call holds now.
+    pub(super) fn memory(&self, bytes: u64) {
+        self.memory_peak.fetch_max(bytes, Ordering::Relaxed);
+    }
+
     /// Records a limit as reached, unless another one came first.
     pub(super) fn reached(&self, limit: Limit) -> LimitReached {
         LimitReached(*self.hit.get_or_init(|| limit))
@@ -218,95 +222,4 @@ fn thread_cpu() -> u64 {
         .unwrap_or(0)
         .saturating_mul(1_000_000_000)
         .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// Core instances of one call. A component made of a Python interpreter and its libraries has dozens.
-const MAX_INSTANCES: usize = 128;
-const MAX_TABLES: usize = 64;
-const MAX_MEMORIES: usize = 16;
-
-/// Asked by wasmtime before a memory or table grows.
-pub(super) struct Growth {
-    pub(super) limits: Arc<Limits>,
-    pub(super) meter: Arc<Meter>,
-    /// Bytes of all memories.
-    memory: u64,
-    /// Elements of all tables.
-    elements: u64,
-}
-
-impl Growth {
-    pub(super) fn new(limits: Arc<Limits>, meter: Arc<Meter>) -> Self {
-        Self { limits, meter, memory: 0, elements: 0 }
-    }
-}
-
-/// The new total, if it is within `limit` and the one memory or table within its own maximum.
-fn grown(total: u64, current: usize, desired: usize, maximum: Option<usize>, limit: u64) -> Growing {
-    if maximum.is_some_and(|maximum| desired > maximum) {
-        return Growing::PastItsOwnMaximum;
-    }
-    let total = total.saturating_add(desired.saturating_sub(current) as u64);
-    if total > limit { Growing::PastLimit } else { Growing::To(total) }
-}
-
-enum Growing {
-    To(u64),
-    /// The guest's own doing: no limit of ours was reached.
-    PastItsOwnMaximum,
-    PastLimit,
-}
-
-impl ResourceLimiter for Growth {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        match grown(self.memory, current, desired, maximum, self.limits.memory_bytes) {
-            Growing::To(total) => {
-                self.memory = total;
-                self.meter.memory_peak.fetch_max(total, Ordering::Relaxed);
-                Ok(true)
-            }
-            Growing::PastItsOwnMaximum => Ok(false),
-            Growing::PastLimit => {
-                // Not a trap: a guest that copes with a failed allocation may go on.
-                self.meter.reached(Limit::Memory);
-                Ok(false)
-            }
-        }
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        match grown(self.elements, current, desired, maximum, self.limits.table_elements) {
-            Growing::To(total) => {
-                self.elements = total;
-                Ok(true)
-            }
-            Growing::PastItsOwnMaximum => Ok(false),
-            Growing::PastLimit => {
-                self.meter.reached(Limit::Tables);
-                Ok(false)
-            }
-        }
-    }
-
-    fn instances(&self) -> usize {
-        MAX_INSTANCES
-    }
-
-    fn tables(&self) -> usize {
-        MAX_TABLES
-    }
-
-    fn memories(&self) -> usize {
-        MAX_MEMORIES
-    }
 }

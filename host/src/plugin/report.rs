@@ -26,7 +26,7 @@ pub(super) fn report(ended: Option<&Ended>, tool: &ToolName, run: &RunId, meter:
     if let Some(limit) = meter.hit()
         && !matches!(its_end, Some(OutcomeKind::Limit { limit: last }) if *last == limit)
     {
-        let setting = setting(limit).map(limits);
+        let setting = setting(plugin, limit);
         tracing::warn!(plugin.id = plugin, tool, run.id = %run, %limit, setting, "a plugin reached a limit and went on");
     }
     let Some(ended) = ended else { return };
@@ -58,7 +58,7 @@ pub(super) fn report(ended: Option<&Ended>, tool: &ToolName, run: &RunId, meter:
             }
         },
         OutcomeKind::Limit { limit } => {
-            let setting = setting(*limit).map(limits);
+            let setting = setting(plugin, *limit);
             tracing::warn!(plugin.id = plugin, tool, run.id = %run, %limit, setting, reason, "a plugin reached a limit");
         }
         OutcomeKind::Unavailable => {

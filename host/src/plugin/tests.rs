@@ -69,7 +69,7 @@ pub(crate) async fn call_with(
         owner: &owner,
         call: &CallId::from("call-1"),
         attempt: 1,
-        tool: &ToolName::new("test", "act").unwrap(),
+        tool: &ToolName::new(plugin.id(), "act").unwrap(),
         arguments,
         answered: None,
         answer_within: Duration::from_mins(1),
