@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::support::wat_guest::Guest;
 use crate::support::{own_process, resident_bytes};
 
+/// Most time for a call of microseconds beside them, on a machine that does other things as well.
+const NEIGHBOUR: Duration = Duration::from_secs(3);
+
 struct Bench {
     host: PluginHost,
     _folder: TempDir,
@@ -118,7 +121,7 @@ async fn schemas_beside_a_neighbour() {
     })
     .await;
     eprintln!("the neighbour took {slowest:?}, the host grew by {grown} MiB");
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(slowest < NEIGHBOUR, "{slowest:?}");
     assert!(grown < 200, "{grown} MiB");
 
     // What is evaluated and what is not: each level asks the one below twice for every member.
@@ -168,7 +171,7 @@ async fn a_hundred_instances() {
     })
     .await;
     eprintln!("the neighbour took {slowest:?}, the host grew by {grown} MiB");
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(slowest < NEIGHBOUR, "{slowest:?}");
     assert!(grown < 100, "{grown} MiB");
     let refusal = bench.load("evil", &of("", 130)).await.expect_err("there are too many").to_string();
     assert!(refusal.contains("instance count too high"), "{refusal}");
@@ -190,4 +193,30 @@ async fn a_name_is_not_a_way_into_the_hosts_memory() {
     let outcome = call(&load(60_000).await.expect("it loads"), &json!({"n": 1})).await;
     assert_eq!(outcome.kind, OutcomeKind::Limit { limit: Limit::Stack });
     assert!(outcome.text.len() < 100, "{}", outcome.text);
+}
+
+/// A component of 14 KB took a minute to compile and 1.3 GB; one of 110 KB did not end in two.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_on_branches_are_not_a_compile_bomb() {
+    let bench = Bench::new().await;
+    let big = |blocks: usize, values: usize, tables: usize| {
+        let results = format!("(result {})", "i32 ".repeat(values));
+        let constants = "(i32.const 0) ".repeat(values);
+        let targets: String = (1..=blocks).map(|depth| format!("{depth} ")).collect();
+        let table = format!("(if (local.get 0) (then {constants} local.get 0 br_table {targets}))");
+        let opened = format!("(block {results} ").repeat(blocks + 1);
+        let body = format!("{opened} {} {constants} {}", table.repeat(tables), ")".repeat(blocks + 1));
+        let module = format!("(core module $big (func (param i32) {body} {}))", "drop ".repeat(values));
+        Guest::new().with_items(&module)
+    };
+    for (blocks, values, tables) in [(500, 100, 10), (1000, 1, 100), (100, 10, 100), (30, 900, 1)] {
+        let refusal =
+            bench.load("evil", &big(blocks, values, tables)).await.expect_err("refused").to_string();
+        assert!(refusal.contains("values carried by branches in one function"), "{refusal}");
+    }
+    let started = Instant::now();
+    bench.load("evil", &big(20, 3, 100)).await.expect("it loads");
+    bench.load("evil", &big(900, 1, 20)).await.expect("it loads");
+    eprintln!("the largest took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60));
 }

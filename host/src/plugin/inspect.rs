@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
-use self::shape::{InstanceSize, Shape, longest_name};
+use self::shape::{InstanceSize, Shape, Types, longest_name};
 use super::grant::{Capabilities, Capability, HttpRule, KvRule};
 use super::load::LoadError;
 use super::manifest::{self, Manifest, ManifestError};
@@ -48,6 +48,9 @@ const MAX_NESTING: u64 = 5_000;
 /// Of one function: its variables times the places where its control flow parts or meets. The compiler asks
 /// for each variable at each such place where its value comes from, in time and in memory.
 const MAX_FLOW: u64 = 10_000_000;
+/// In one function: values that its branches and blocks carry. Each takes the register allocator as long as a
+/// hundred instructions; compilers of languages hardly use it.
+const MAX_CARRIED: u64 = 20_000;
 const MAX_MODULES: u64 = 256;
 /// Of one instance of a module, besides its memories and tables; a call has up to 128 of them. `SpiderMonkey`
 /// takes 290 KB. What fills it is not interrupted: all of them together take a second.
@@ -178,7 +181,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
     }
     let mut names = Names::default();
     let (mut depth, mut functions, mut modules, mut types) = (0_usize, 0, 0, 0);
-    let mut instance = InstanceSize::default();
+    let (mut instance, mut module_types) = (InstanceSize::default(), Types::default());
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(malformed)?;
         instance.add(&payload).map_err(malformed)?;
@@ -191,6 +194,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
                 depth += 1;
                 modules += 1;
                 instance = InstanceSize::default();
+                module_types = Types::default();
                 within("modules and components", modules, MAX_MODULES)?;
             }
             Payload::End(_) => depth -= 1,
@@ -198,10 +202,11 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
                 functions += 1;
                 within("functions", functions, MAX_FUNCTIONS)?;
                 within("bytes in one function", body.range().len() as u64, MAX_FUNCTION_BYTES as u64)?;
-                let shape = Shape::of(&body).map_err(malformed)?;
+                let shape = Shape::of(&body, &module_types).map_err(malformed)?;
                 within("levels of blocks in one function", shape.nesting, MAX_NESTING)?;
                 within("loops in one function", shape.loops, MAX_LOOPS)?;
                 within("variables times branches in one function", shape.flow, MAX_FLOW)?;
+                within("values carried by branches in one function", shape.carried, MAX_CARRIED)?;
             }
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
@@ -232,6 +237,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
             Payload::TypeSection(section) => {
                 types += u64::from(section.count());
                 within("types", types, MAX_TYPES)?;
+                module_types.add(&section).map_err(malformed)?;
             }
             Payload::ComponentTypeSection(section) => {
                 types += u64::from(section.count());

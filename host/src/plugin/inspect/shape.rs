@@ -1,37 +1,83 @@
 //! What a module costs, found by counting: to compile its functions, to make an instance of it, to tell of a trap.
 
-use wasmparser::{CustomSectionReader, ElementItems, FunctionBody, KnownCustom, Name, Operator, Payload};
+use wasmparser::{
+    BlockType, CustomSectionReader, ElementItems, FunctionBody, KnownCustom, Name, Operator, Payload,
+    TypeSectionReader,
+};
 
 /// What makes a function of a few kilobytes take minutes to compile.
 pub(super) struct Shape {
     pub(super) nesting: u64,
     pub(super) loops: u64,
     pub(super) flow: u64,
+    pub(super) carried: u64,
 }
 
 impl Shape {
-    pub(super) fn of(body: &FunctionBody<'_>) -> wasmparser::Result<Self> {
+    pub(super) fn of(body: &FunctionBody<'_>, types: &Types) -> wasmparser::Result<Self> {
         let mut variables = 0_u64;
         for local in body.get_locals_reader()? {
             variables += u64::from(local?.0);
         }
-        let (mut places, mut loops, mut depth, mut nesting) = (0_u64, 0_u64, 0_u64, 0_u64);
+        let (mut places, mut loops, mut nesting, mut carried) = (0_u64, 0_u64, 0_u64, 0_u64);
+        // What a branch to each of the blocks under way carries there.
+        let mut labels = vec![types.widest];
         for operator in body.get_operators_reader()? {
             let operator = operator?;
             loops += u64::from(matches!(operator, Operator::Loop { .. }));
+            let label = |depth: u32| labels.iter().rev().nth(depth as usize).copied().unwrap_or(types.widest);
             match operator {
-                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
+                Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => {
                     places += 1;
-                    depth += 1;
-                    nesting = nesting.max(depth);
+                    let values = types.of(blockty);
+                    labels.push(values);
+                    carried = carried.saturating_add(values);
+                    nesting = nesting.max(labels.len() as u64 - 1);
                 }
-                Operator::End => depth = depth.saturating_sub(1),
-                Operator::BrIf { .. } => places += 1,
-                Operator::BrTable { targets } => places += u64::from(targets.len()),
+                Operator::End => {
+                    labels.pop();
+                }
+                Operator::Br { relative_depth } => carried = carried.saturating_add(label(relative_depth)),
+                Operator::BrIf { relative_depth } => {
+                    places += 1;
+                    carried = carried.saturating_add(label(relative_depth));
+                }
+                Operator::BrTable { targets } => {
+                    places += u64::from(targets.len());
+                    for target in targets.targets() {
+                        carried = carried.saturating_add(label(target?));
+                    }
+                }
                 _ => {}
             }
         }
-        Ok(Self { nesting, loops, flow: variables.saturating_mul(places) })
+        Ok(Self { nesting, loops, flow: variables.saturating_mul(places), carried })
+    }
+}
+
+/// How many values go in and out by each function type of one module.
+#[derive(Default)]
+pub(super) struct Types {
+    values: Vec<u64>,
+    widest: u64,
+}
+
+impl Types {
+    pub(super) fn add(&mut self, section: &TypeSectionReader<'_>) -> wasmparser::Result<()> {
+        for function in section.clone().into_iter_err_on_gc_types() {
+            let function = function?;
+            self.values.push((function.params().len() + function.results().len()) as u64);
+            self.widest = self.widest.max(function.results().len() as u64);
+        }
+        Ok(())
+    }
+
+    fn of(&self, block: BlockType) -> u64 {
+        match block {
+            BlockType::Empty => 0,
+            BlockType::Type(_) => 1,
+            BlockType::FuncType(index) => self.values.get(index as usize).copied().unwrap_or_default(),
+        }
     }
 }
 
