@@ -202,7 +202,8 @@ async fn values_on_branches_are_not_a_compile_bomb() {
     let big = |blocks: usize, values: usize, tables: usize| {
         let results = format!("(result {})", "i32 ".repeat(values));
         let constants = "(i32.const 0) ".repeat(values);
-        let targets: String = (1..=blocks).map(|depth| format!("{depth} ")).collect();
+        let targets: Vec<String> = (1..=blocks).map(|depth| depth.to_string()).collect();
+        let targets = targets.join(" ");
         let table = format!("(if (local.get 0) (then {constants} local.get 0 br_table {targets}))");
         let opened = format!("(block {results} ").repeat(blocks + 1);
         let body = format!("{opened} {} {constants} {}", table.repeat(tables), ")".repeat(blocks + 1));
@@ -218,5 +219,5 @@ async fn values_on_branches_are_not_a_compile_bomb() {
     bench.load("evil", &big(20, 3, 100)).await.expect("it loads");
     bench.load("evil", &big(900, 1, 20)).await.expect("it loads");
     eprintln!("the largest took {:?}", started.elapsed());
-    assert!(started.elapsed() < Duration::from_secs(60));
+    assert!(started.elapsed() < Duration::from_mins(1));
 }
