@@ -67,17 +67,6 @@ async fn a_call_that_sleeps_is_interrupted_and_the_next_one_never_begins() {
     assert_eq!(model.requests().len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_loops_is_interrupted() {
-    let model = Script::new([call("hostile__loop", json!({})), say("never")]);
-    let host = TestHost::start(&["hostile", "probe"], ONE_AGENT, model.clone()).await;
-    let waiting = host.begin(RUNS, &json!({"message": "go"}));
-    host.running_call().await;
-    let told = cancelled(&host, waiting).await;
-    assert_eq!(told["tools"][0]["outcome"], "cancelled", "{told}");
-    assert_eq!(model.requests().len(), 1);
-}
-
 /// Calls that run side by side end together.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_side_by_side_are_all_interrupted() {

@@ -175,6 +175,7 @@ async fn plugins() {
                 "error": "this is not a WebAssembly component: it does not begin as WebAssembly files do",
                 "digest": null,
                 "version": null,
+                "signature": null,
                 "imports": [],
                 "tools": [],
                 "requested": null,
@@ -193,6 +194,7 @@ async fn plugins() {
                 "error": null,
                 "digest": "sha256:…",
                 "version": "0.1.0",
+                "signature": null,
                 "imports": [
                   "holdfast:plugin/kv@0.1.0"
                 ],

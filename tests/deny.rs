@@ -1,27 +1,10 @@
-//! What a guest does not get: the machine, and other people's values.
+//! What a guest does not get: other people's values. The machine is in the hostile corpus.
 
 use holdfast::key::Role;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::host::ONE_AGENT;
 use crate::support::{Caller, Script, TestHost, call, say};
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_guest_sees_nothing_of_the_machine() {
-    let host = TestHost::with_probe(Script::new([call("probe__env", json!({})), say("done")])).await;
-    let run = host.run("look").await;
-    let text = run["tools"][0]["toolOutput"].as_str().expect("a text");
-    let seen: Value = serde_json::from_str(text).expect("JSON");
-    assert_eq!((&seen["variables"], &seen["args"]), (&json!([]), &json!([])), "{seen}");
-    // Every field that is a text says how an attempt ended.
-    let attempts = seen.as_object().expect("an object").iter().filter(|(_, value)| value.is_string());
-    let mut count = 0;
-    for (attempt, ended) in attempts {
-        assert!(ended.as_str().is_some_and(|ended| ended.starts_with("refused: ")), "{attempt}: {ended}");
-        count += 1;
-    }
-    assert!(count >= 4, "{seen}");
-}
 
 /// The same plugin with the grant stores values; without it, it does not load (`load_refusals`). With it,
 /// a user's values are that user's alone.

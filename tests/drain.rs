@@ -54,20 +54,6 @@ async fn a_run_under_way_ends_within_the_grace_period() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_takes_longer_goes_on_at_the_next_start() {
-    let model = slow(60_000).await;
-    let config = format!("shutdown_grace_ms = 200\n{}", model.config());
-    let mut host = Process::start(&["probe"], &config).await;
-    let _answer = under_way(&host).await;
-    assert!(host.terminate().await.success());
-    host.restart().await;
-    let run = host.runs().await.pop().expect("a run");
-    let run = host.wait_for(&run, &["COMPLETED"]).await;
-    assert_eq!(run["content"], "done");
-    assert_eq!(host.effects("k.finished").await, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_on_the_same_database_is_refused() {
     let model = slow(1).await;
     let host = Process::start(&["probe"], &model.config()).await;

@@ -33,36 +33,32 @@ async fn a_granted_request_is_sent_to_the_address_that_was_checked() {
     assert_eq!(sent.usage["httpSentBytes"], request.len(), "{}", sent.usage);
 }
 
-/// Each is the request above with one thing changed.
+/// What is not granted is in the hostile corpus, one by one; this is what the model reads of it, and what it costs.
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_not_granted_is_denied_before_anything_is_looked_up() {
+async fn a_denial_is_told_and_not_sent() {
     let sender = Sender::new(API, |_| ok("never")).await;
-    for arguments in [
-        json!({"authority": "other.test"}),
-        json!({"authority": "api.test.evil.test"}),
-        json!({"authority": "sub.api.test"}),
-        json!({"authority": "api.test:8080"}),
-        json!({"authority": "user@api.test"}),
-        json!({"authority": "api.test@evil.test"}),
-        json!({"authority": "127.0.0.1"}),
-        json!({"authority": "0x7f.1"}),
-        json!({"authority": "[::1]"}),
-        json!({"authority": "169.254.169.254"}),
-        json!({"authority": "api.test", "scheme": "https"}),
-        json!({"authority": "api.test", "method": "DELETE"}),
-        json!({"authority": "api.test", "method": "post"}),
-        json!({"authority": "api.test", "method": "CONNECT"}),
-        json!({"authority": "api.test", "method": "TRACE"}),
-    ] {
-        let sent = sender.send(arguments.clone()).await;
-        assert_eq!(sent.outcome, "denied", "{arguments}: {}", sent.text);
-        assert!(sent.text.starts_with("The tool may not do this (http)."), "{}", sent.text);
-        assert!(sent.seen.look_ups.is_empty() && sent.seen.connections.is_empty(), "{arguments}");
-        assert_eq!(sent.usage["httpRequests"], 0, "{arguments}");
-    }
-    assert!(sender.web.requests().is_empty());
+    let sent = sender.send(json!({"authority": "other.test"})).await;
+    assert_eq!((sent.outcome.as_str(), &sent.usage["httpRequests"]), ("denied", &json!(0)), "{}", sent.text);
+    assert!(sent.text.starts_with("The tool may not do this (http)."), "{}", sent.text);
     let coped = sender.send(json!({"authority": "other.test", "cope": true})).await;
     assert_eq!(coped.outcome, "ok", "a guest that copes is not denied: {}", coped.text);
+    assert!(sender.web.requests().is_empty());
+}
+
+/// A name is looked up once, and what is checked is what is connected to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_answer_is_never_asked_for() {
+    let sender = Sender::new(API, |_| ok("public")).await;
+    sender.world.name("api.test", &[&[PUBLIC], &["127.0.0.1"]]);
+    let first = sender.send(get("/")).await;
+    assert_eq!(first.outcome, "ok", "{}", first.text);
+    assert_eq!(first.seen.look_ups, ["api.test"], "once");
+    assert_eq!(first.seen.connections, [format!("{PUBLIC}:80")]);
+    // The next request is another one: it gets the second answer, and that is checked like the first.
+    let second = sender.send(get("/")).await;
+    assert_eq!(second.outcome, "denied", "{}", second.text);
+    assert_eq!(second.seen.look_ups, ["api.test"]);
+    assert!(second.seen.connections.is_empty());
 }
 
 /// `private = true` is about one rule's hosts, and about nothing else.
@@ -97,15 +93,6 @@ async fn a_redirect_is_the_guests_to_follow_and_is_decided_again() {
     assert_eq!(sent.seen.connections.len(), 1, "it was not followed");
     let followed = sender.send(json!({"authority": "169.254.169.254", "path": "/latest/meta-data/"})).await;
     assert_eq!(followed.outcome, "denied");
-}
-
-/// Without a grant the interface is not there, and the operator reads what would put it there.
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_grant_the_plugin_does_not_load() {
-    let host = TestHost::start(&["egress"], ONE_AGENT, Script::new([say("fine")])).await;
-    let plugins = host.get("/api/plugins").await.body;
-    let error = plugins[0]["error"].as_str().unwrap_or_default();
-    assert!(error.contains("wasi:http/") && error.contains("`[[plugins.egress.grants.http]]`"), "{plugins}");
 }
 
 /// An authority, and a server with a certificate of its for `api.test`.
@@ -156,4 +143,19 @@ async fn https_needs_a_certificate_for_the_name_from_somebody_trusted() {
         assert!(answer["toolOutput"].as_str().is_some_and(|text| text.contains("Tls")), "{answer}");
     }
     assert_eq!(web.requests().len(), 1, "nothing is said to a server that is not who it should be");
+}
+
+/// The system's resolver keeps a thread for each look-up until it ends, whoever waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn look_ups_that_never_end_do_not_pile_up() {
+    let settings = format!("{API}[plugins.egress.limits]\nhttp_idle_ms = 50\nbreaker_failures = 0\n");
+    let sender = Sender::new(&settings, |_| ok("never")).await;
+    sender.world.name("api.test", &[]);
+    let mut look_ups = 0;
+    for _ in 0..12 {
+        let sent = sender.send(get("/")).await;
+        assert_eq!(sent.outcome, "limit", "{}", sent.text);
+        look_ups += sent.seen.look_ups.len();
+    }
+    assert_eq!(look_ups, 8);
 }

@@ -13,6 +13,7 @@ use crate::support::openai::{self, OpenAi};
 use crate::support::process::HOOK_SECRET;
 use crate::support::receiver::Receiver;
 use crate::support::server::Server;
+use crate::support::versions::version;
 use crate::support::{Script, TestHost, call, say};
 
 /// The `sh` blocks of a Markdown file, from the line that holds `from` on, as one script.
@@ -127,6 +128,24 @@ async fn the_answer_as_json_of_the_readme_is_one() {
         (&json!("{\"city\": \"Paris\"}"), &json!({"city": "Paris"})),
         "{run}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plugin_that_the_readme_signs_is_signed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let weather = version("calculator", "weather", "1.0.0", "");
+    std::fs::write(folder.path().join("weather.wasm"), weather).expect("a component");
+    let program = Path::new(env!("CARGO_BIN_EXE_holdfast")).parent().expect("a folder").display().to_string();
+    let typed = block("### Signed plugins", "```sh\n");
+    let out = bash(&format!("PATH=\"{program}:$PATH\"\n{typed}"), folder.path()).await;
+    let by = out.lines().find(|line| line.starts_with("signed by")).expect("a signer");
+    let by = by.strip_suffix(", as it says: not checked").expect("nobody is trusted yet").to_owned();
+
+    let line = out.lines().find(|line| line.starts_with("plugin_signers = [")).expect("what to configure");
+    std::fs::write(folder.path().join("holdfast.toml"), format!("{line}\n")).expect("a file");
+    let inspect = typed.lines().last().expect("a line");
+    let out = bash(&format!("PATH=\"{program}:$PATH\"\n{inspect}"), folder.path()).await;
+    assert!(out.lines().any(|line| line == by), "{by} in {out}");
 }
 
 /// The configuration of the README makes a server tell, and its Python knows what is genuine.

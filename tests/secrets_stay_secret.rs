@@ -2,7 +2,7 @@
 //! may use it, not to the model, not into the journal.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
 use sha2::Sha256;
@@ -70,64 +70,14 @@ async fn a_secret_needs_a_grant_and_a_value() {
     assert!(missing.web.requests().is_empty());
 }
 
-/// What a server could make of it.
-fn echoes() -> Vec<String> {
-    let hex = holdfast::tool::hex(SECRET.as_bytes());
-    let percent = SECRET.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02x}"));
-    vec![
-        SECRET.to_owned(),
-        STANDARD.encode(SECRET),
-        STANDARD.encode(format!("user:{SECRET}")),
-        STANDARD.encode(format!("Bearer {SECRET}!")),
-        URL_SAFE_NO_PAD.encode(format!("a{SECRET}b")),
-        hex.to_uppercase(),
-        hex,
-        percent.to_uppercase(),
-        percent,
-        SECRET.replace('/', "%2F").replace('+', "%2b"),
-        SECRET.replace('/', "\\/"),
-        SECRET.replace('+', "\\u002B").replace('/', "&#x2f;"),
-        SECRET.bytes().fold(String::new(), |text, byte| format!("{text}\\u00{byte:02x}")),
-        SECRET.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", "),
-    ]
-}
-
-/// Also from a server that the secret was never sent to.
+/// Every form of it, in all packets, is in the hostile corpus; this is what is written down of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_echo_is_cut_off() {
-    for echo in echoes() {
-        let body = format!("you sent {echo}, thank you");
-        let pieces = |size: usize| {
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-            let body = body.as_bytes().chunks(size).map(<[u8]>::to_vec);
-            Reply::Pieces(std::iter::once(head.into_bytes()).chain(body).collect())
-        };
-        let chunked: String = body.as_bytes().chunks(5).fold(String::new(), |text, piece| {
-            format!("{text}{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece))
-        });
-        let replies = [
-            ok(&body),
-            pieces(1),
-            pieces(16),
-            raw(&format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunked}0\r\n\r\n")),
-            raw(&format!("HTTP/1.1 401 Unauthorized\r\nx-you-sent: {echo}\r\ncontent-length: 0\r\n\r\n")),
-            raw(&format!(
-                "HTTP/1.1 302 Found\r\nlocation: http://api.test/?k={echo}\r\ncontent-length: 0\r\n\r\n"
-            )),
-        ];
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let count = replies.len();
-        let sender =
-            sender(HEADER, move |_| replies[next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)].clone())
-                .await;
-        for reply in 0..count {
-            let sent = sender.send(get(if reply % 2 == 0 { "/v1/" } else { "/" })).await;
-            assert_eq!(sent.outcome, "denied", "{echo}, {reply}: {}", sent.text);
-            assert!(sent.text.contains("(secrets)"), "{echo}, {reply}: {}", sent.text);
-            assert!(!sent.text.contains(&echo[..echo.len() / 2]), "{echo}, {reply}: {}", sent.text);
-        }
-        assert!(!sender.journal().await.contains(&echo));
-    }
+    let sender = sender(HEADER, |_| ok(&format!("you sent {SECRET}, thank you"))).await;
+    let sent = sender.send(get("/v1/")).await;
+    assert_eq!(sent.outcome, "denied", "{}", sent.text);
+    assert!(sent.text.contains("(secrets)"), "{}", sent.text);
+    assert!(!has_secret(&sender.journal().await));
 }
 
 /// What is compressed cannot be searched: the host asks for the plain form, and takes no other.

@@ -1,12 +1,14 @@
 //! Which addresses are the public internet, and which are somebody's inside.
 //!
 //! Whoever fetches a URL that a caller or a tool chose checks every address with [`is_public`] and
-//! connects to the address it checked. After the IANA special-purpose address registries.
+//! connects to the address it checked. After the IANA special-purpose address registries,
+//! and what clouds made of the rest.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// False for loopback, private, link-local (with the clouds' metadata services), carrier-grade NAT,
-/// multicast, documentation and reserved ranges, and for IPv6 forms that carry such an IPv4 address.
+/// multicast, documentation and reserved ranges, for IPv6 forms that carry such an IPv4 address, and for the one
+/// address in a public range behind which a cloud answers its own machines.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),
@@ -15,11 +17,12 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
+    let [a, b, c, d] = address.octets();
     let inside = match a {
-        0 | 10 | 127 => true,           // this network, private, loopback
-        100 => (64..=127).contains(&b), // carrier-grade NAT
-        169 => b == 254,                // link-local, with the metadata services
+        0 | 10 | 127 => true,              // this network, private, loopback
+        100 => (64..=127).contains(&b),    // carrier-grade NAT
+        168 => (b, c, d) == (63, 129, 16), // Azure's own to each of its machines: settings and certificates
+        169 => b == 254,                   // link-local, with the metadata services
         172 => (16..=31).contains(&b),
         192 => match (b, c) {
             // Private; protocol assignments, documentation; AS112, AMT and 6to4 relays.
@@ -58,6 +61,7 @@ mod tests {
             "127.0.0.1",
             "127.9.9.9",
             "100.64.0.1",
+            "168.63.129.16",
             "169.254.169.254",
             "172.16.0.1",
             "172.31.255.255",
@@ -96,9 +100,16 @@ mod tests {
 
     #[test]
     fn ordinary_addresses_are_public() {
-        for text in
-            ["8.8.8.8", "1.1.1.1", "100.128.0.1", "172.32.0.1", "193.0.0.1", "2606:4700::1", "2a00:1450::1"]
-        {
+        for text in [
+            "8.8.8.8",
+            "1.1.1.1",
+            "100.128.0.1",
+            "168.63.129.17",
+            "172.32.0.1",
+            "193.0.0.1",
+            "2606:4700::1",
+            "2a00:1450::1",
+        ] {
             assert!(is_public(text.parse().unwrap()), "{text} is public");
         }
     }

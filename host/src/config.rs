@@ -23,7 +23,7 @@ use crate::agent::Agent;
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, RateLimit};
 use crate::model::{Provider, default_key_env};
-use crate::plugin::{Network, PluginSettings};
+use crate::plugin::{Network, PluginSettings, Signers};
 use crate::runner::QueueSettings;
 use crate::store::KillPoint;
 use crate::webhook::Webhooks;
@@ -36,6 +36,8 @@ pub struct Config {
     pub database: String,
     /// Every `*.wasm` in it is a plugin.
     pub plugin_dir: PathBuf,
+    /// `plugin_signers`. Nobody = plugins need no signature.
+    pub signers: Signers,
     /// Where compiled plugins are kept between starts: beside the database, where nothing else is said.
     pub compile_cache: Option<PathBuf>,
     /// All calls of plugins together, beyond what each is assured of.
@@ -170,6 +172,7 @@ impl Config {
             database,
             plugin_memory_bytes: parsed.plugin_memory_bytes,
             admin_token,
+            signers: parsed.signers,
             providers: providers(parsed.providers, &parsed.agents),
             agents: parsed.agents,
             plugins,

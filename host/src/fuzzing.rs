@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary as _, Unstructured};
+use minisign::KeyPair;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
@@ -19,7 +20,7 @@ use wasm_encoder::Encode as _;
 use crate::outbound::{Reach, check_url};
 use crate::plugin::tests::guest::Guest;
 use crate::plugin::tests::{call_with, home};
-use crate::plugin::{Limits, Plugin, PluginHost, PluginSettings};
+use crate::plugin::{Limits, Plugin, PluginHost, PluginSettings, Signers, sign};
 use crate::schema::{PatternBudget, Schema};
 use crate::tool::OutcomeKind;
 
@@ -116,23 +117,48 @@ fn a_plugin_with_bytes_changed() {
     let sandbox = Sandbox::new();
     let whole = Guest::new().logging().bytes();
     fuzz("changed bytes", |input| {
-        let mut bytes = whole.clone();
-        for _ in 0..input.int_in_range(1..=4)? {
-            let at = input.choose_index(bytes.len())?;
-            match input.int_in_range(0..=3)? {
-                0 => bytes.truncate(at.max(8)),
-                1 => bytes[at] ^= 1 << input.int_in_range(0..=7)?,
-                2 => bytes[at] = input.arbitrary()?,
-                _ => {
-                    let to = input.choose_index(bytes.len())?;
-                    let piece = bytes[at.min(to)..at.max(to)].to_vec();
-                    bytes.splice(to..to, piece.into_iter().take(64));
-                }
-            }
+        sandbox.load_and_call(changed(input, &whole, 0)?);
+        Ok(())
+    });
+}
+
+/// What the parser of the signature lets through is loaded as it was signed, or not at all.
+#[test]
+fn a_signature_with_bytes_changed() {
+    let sandbox = Sandbox::new();
+    let KeyPair { pk, sk } = KeyPair::generate_unencrypted_keypair().unwrap();
+    let code = Guest::new().bytes();
+    let whole = sign(&code, "test", &sk).unwrap();
+    let host = sandbox.host.clone().with_signers(Signers::parse(&[pk.to_base64()]).unwrap());
+    let loads = |bytes| sandbox.runtime.block_on(host.load("test", bytes, &sandbox.settings)).is_ok();
+    assert!(loads(whole.clone()));
+    fuzz("changed signatures", |input| {
+        let bytes = changed(input, &whole, code.len())?;
+        if bytes != whole {
+            assert!(!loads(bytes.clone()), "{}", bytes[code.len()..].escape_ascii());
         }
         sandbox.load_and_call(bytes);
         Ok(())
     });
+}
+
+/// Changes bytes from there on.
+fn changed(input: &mut Unstructured<'_>, whole: &[u8], from: usize) -> arbitrary::Result<Vec<u8>> {
+    let mut bytes = whole.to_vec();
+    for _ in 0..input.int_in_range(1..=4)? {
+        let at = from + input.choose_index(bytes.len() - from)?;
+        match input.int_in_range(0..=3)? {
+            0 => bytes.truncate(at.max(8)),
+            1 => bytes[at] ^= 1 << input.int_in_range(0..=7)?,
+            2 => bytes[at] = input.arbitrary()?,
+            _ => {
+                let to = from + input.choose_index(bytes.len() - from)?;
+                let piece = bytes[at.min(to)..at.max(to)].to_vec();
+                bytes.splice(to..to, piece.into_iter().take(64));
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 /// Words around the addresses that mean something in a guest, and around the ends of numbers.

@@ -33,6 +33,8 @@ mod request;
 mod seal;
 mod secrets;
 mod settings;
+mod signature;
+mod signers;
 mod suspend;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -78,6 +80,8 @@ use self::meter::Meter;
 use self::outcome::Ended;
 pub use self::prepared::{Code, Prepared};
 pub use self::request::Request;
+pub use self::signature::{KeyId, SignatureError, sign};
+pub use self::signers::{Signed, SignerError, Signers};
 pub use self::values::SecretValue;
 use crate::clock::Clock;
 use crate::id::{CallId, RunId, SessionId};
@@ -109,7 +113,10 @@ pub enum HostError {
 
 /// Loads plugins. Cheap to clone; plugins keep what they need of it alive.
 #[derive(Clone)]
-pub struct PluginHost(Arc<Shared>);
+pub struct PluginHost {
+    shared: Arc<Shared>,
+    signers: Arc<Signers>,
+}
 
 struct Shared {
     engine: Engine,
@@ -138,14 +145,20 @@ impl PluginHost {
     }
 
     /// A host whose plugins can be looked at, but not called: there is nowhere to keep their values.
-    pub fn for_inspection(cache: Option<&Path>) -> Result<Self, HostError> {
-        Self::start(None, Clock::System, cache, Network::default())
+    pub fn for_inspection(cache: Option<&Path>, signers: Signers) -> Result<Self, HostError> {
+        Ok(Self::start(None, Clock::System, cache, Network::default())?.with_signers(signers))
+    }
+
+    /// Loads nothing that none of them signed.
+    #[must_use]
+    pub fn with_signers(self, signers: Signers) -> Self {
+        Self { signers: Arc::new(signers), ..self }
     }
 
     /// With this many bytes for all calls together.
     #[must_use]
     pub fn with_memory(self, bytes: u64) -> Self {
-        self.0.memory.set_limit(bytes);
+        self.shared.memory.set_limit(bytes);
         self
     }
 
@@ -157,7 +170,7 @@ impl PluginHost {
     ) -> Result<Self, HostError> {
         let engine = engine::engine(cache)?;
         let linker = base_linker(&engine).map_err(|error| HostError::Engine(error.into()))?;
-        Ok(Self(Arc::new(Shared {
+        let shared = Shared {
             ticker: Ticker::start(&engine)?,
             threads: GuestThreads::start()?,
             compiler: Compiler::new(),
@@ -167,7 +180,8 @@ impl PluginHost {
             clock,
             connector: Arc::new(Connector::new(network).map_err(HostError::Tls)?),
             memory: Pool::new(DEFAULT_TOTAL_MEMORY),
-        })))
+        };
+        Ok(Self { shared: Arc::new(shared), signers: Arc::default() })
     }
 
     /// Checks, compiles and describes a component. What it may reach is decided afterwards.
@@ -177,7 +191,7 @@ impl PluginHost {
         code: Arc<Code>,
         settings: &PluginSettings,
     ) -> Result<Prepared, LoadError> {
-        load::prepare(&self.0, id, code, settings).await
+        load::prepare(&self.shared, &self.signers, id, code, settings).await
     }
 
     /// The same, with what the settings alone grant.
@@ -194,24 +208,24 @@ impl PluginHost {
 
     /// The ticker that interrupts guests is running. If it were not, a guest in a loop would never stop.
     pub fn ticker_alive(&self) -> bool {
-        self.0.ticker.alive()
+        self.shared.ticker.alive()
     }
 
     /// No compilation is stuck. One that is keeps its place, and there are few.
     pub fn compiler_alive(&self) -> bool {
-        self.0.compiler.alive()
+        self.shared.compiler.alive()
     }
 
     /// The ticker stops as if its thread had died.
     #[cfg(test)]
     pub(crate) fn stop_ticker(&self) {
-        self.0.ticker.stop();
+        self.shared.ticker.stop();
     }
 
     /// A compilation that never ends, until what is returned is dropped.
     #[cfg(test)]
     pub(crate) fn stuck_compilation(&self) -> impl Sized {
-        self.0.compiler.stuck_for(compiler::COMPILE_TIME)
+        self.shared.compiler.stuck_for(compiler::COMPILE_TIME)
     }
 }
 

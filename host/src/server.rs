@@ -60,7 +60,8 @@ impl Server {
             config.compile_cache.as_deref(),
             config.network.clone(),
         )?
-        .with_memory(config.plugin_memory_bytes);
+        .with_memory(config.plugin_memory_bytes)
+        .with_signers(config.signers.clone());
         let registry = Shelf::new(
             plugins,
             store.clone(),

@@ -1,49 +1,74 @@
 //! Runs one fixture beside a good plugin, and measures.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
 use holdfast::clock::Clock;
 use holdfast::id::{CallId, OrgId, RunId, SessionId, UserId};
 use holdfast::plugin::{Code, Invocation, Limits, LoadError, Network, Plugin, PluginHost, PluginSettings};
 use holdfast::session::Owner;
 use holdfast::tool::{OutcomeKind, Returned, ToolName, ToolOutcome};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::resident_bytes;
+use super::internet::Internet;
+use super::log::Log;
+use super::stage::Stage;
+use super::watch::Watch;
+use crate::support::guests;
 use crate::support::wat_guest::Guest;
 
 /// A fixture and its bounds.
 pub(super) struct Row {
-    pub(super) name: &'static str,
-    pub(super) component: Vec<u8>,
-    pub(super) limits: Limits,
-    /// It is granted `kv`, which it imports.
-    pub(super) kv: bool,
-    pub(super) phase: Phase,
-    /// Of a call: its kind, and its limit, trap or capability. Of a load: `loaded`, or a part of the
-    /// reason for the refusal.
+    pub(super) name: String,
+    pub(super) fixture: Fixture,
+    /// Of a load: `loaded`, or a part of the reason for the refusal. Of a call: its kind, and its limit, trap or
+    /// capability. Of a scene: what it says first.
     pub(super) outcome: &'static str,
     pub(super) within: Duration,
     /// Most MiB that the host may grow by while it runs; half of it may stay.
     pub(super) peak_mib: u64,
 }
 
-pub(super) enum Phase {
-    /// It is refused, or does no harm by being loaded.
-    Load,
-    /// It loads, and its tool is called.
-    Call { tool: &'static str, arguments: Value, times: u32 },
+pub(super) type Scene = dyn for<'a> Fn(&'a Bench) -> LocalBoxFuture<'a, String>;
+
+pub(super) enum Fixture {
+    /// A component that is refused, or does no harm by being loaded.
+    Load(Vec<u8>),
+    /// A component that loads, and whose tool is called so often. The last outcome counts.
+    Call {
+        component: Vec<u8>,
+        settings: Box<PluginSettings>,
+        tool: &'static str,
+        arguments: Value,
+        times: u32,
+    },
+    /// What takes more than one call, or a network, says itself what came of it.
+    Scene(Box<Scene>),
+    /// The same in a server of its own, through which the neighbour is called.
+    Server(Box<dyn Fn(Stage) -> LocalBoxFuture<'static, String>>),
+}
+
+impl Fixture {
+    pub(super) fn server<F: Future<Output = String> + 'static>(scene: impl Fn(Stage) -> F + 'static) -> Self {
+        Self::Server(Box::new(move |stage| scene(stage).boxed_local()))
+    }
 }
 
 impl Row {
+    pub(super) fn kept_mib(&self) -> u64 {
+        self.peak_mib / 2
+    }
+
     pub(super) fn fits(&self, outcome: &str) -> bool {
-        match self.phase {
-            Phase::Load => outcome.contains(self.outcome),
-            Phase::Call { .. } => outcome == self.outcome,
+        match self.fixture {
+            Fixture::Load(_) => outcome.contains(self.outcome),
+            Fixture::Call { .. } => outcome == self.outcome,
+            Fixture::Scene(_) | Fixture::Server(_) => outcome.starts_with(self.outcome),
         }
     }
 }
@@ -60,8 +85,13 @@ pub(super) struct Seen {
 
 pub(super) struct Bench {
     host: PluginHost,
+    /// For guests that are known, and only do as they are told: what they take to compile is in no row.
+    known: PluginHost,
     good: Plugin,
-    _folder: TempDir,
+    /// Of the known ones.
+    pub(super) internet: Internet,
+    pub(super) log: Log,
+    _folders: [TempDir; 2],
 }
 
 /// Without a breaker, which would keep most of a storm out.
@@ -75,96 +105,110 @@ async fn load(
     host.prepare(id, Arc::new(Code::new(bytes)), &settings).await?.grant(&settings.grants)
 }
 
+async fn host(cache: Option<&Path>, network: Network) -> (PluginHost, TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    let store = holdfast::store::open(&url).await.expect("it opens");
+    (PluginHost::new(store, Clock::System, cache, network).expect("a host"), folder)
+}
+
 impl Bench {
-    pub(super) async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}", folder.path().join("test.db").display());
-        let store = holdfast::store::open(&url).await.expect("it opens");
-        // Without a cache: what compiling costs is part of the table.
-        let host = PluginHost::new(store, Clock::System, None, Network::default()).expect("a host");
+    pub(super) async fn new(log: Log) -> Self {
+        let internet = Internet::new().await;
+        let cache = guests::root().join("target/test-guests/cache");
+        let (known, first) = host(Some(&cache), internet.network()).await;
+        let (host, second) = host(None, Network::default()).await;
         let good = load(&host, "good", Guest::new().bytes(), PluginSettings::default()).await;
-        Self { host, good: good.expect("it loads"), _folder: folder }
+        Self { host, known, good: good.expect("it loads"), internet, log, _folders: [first, second] }
     }
 
     /// The slowest call of the good plugin while nothing else happens.
     pub(super) async fn neighbour_alone(&self) -> Duration {
-        let beside = self.beside();
+        let watch = Watch::new();
+        watch.plugin(self.good.clone());
         tokio::time::sleep(Duration::from_secs(1)).await;
-        beside.stop().await.0
+        watch.stop().await;
+        watch.slowest()
     }
 
     pub(super) async fn run(&self, row: &Row) -> Seen {
-        let before = resident_bytes();
-        let beside = self.beside();
-        let started = Instant::now();
-        let outcome = self.outcome(row).await;
-        let took = started.elapsed();
-        let (neighbour, peak) = beside.stop().await;
-        let grown = |bytes: u64| bytes.saturating_sub(before) >> 20;
-        Seen { outcome, took, peak_mib: grown(peak), kept_mib: grown(resident_bytes()), neighbour }
-    }
-
-    async fn outcome(&self, row: &Row) -> String {
-        let grants = serde_json::from_value(json!({"kv": row.kv})).expect("grants");
-        let settings = PluginSettings { limits: row.limits.clone(), grants, ..PluginSettings::default() };
-        let plugin = match load(&self.host, "evil", row.component.clone(), settings).await {
-            Ok(plugin) => plugin,
-            Err(error) => return error.to_string(),
-        };
-        let Phase::Call { tool, arguments, times } = &row.phase else { return "loaded".to_owned() };
-        let mut last = String::new();
-        for _ in 0..*times {
-            last = in_words(&call(&plugin, tool, arguments).await.kind);
+        let watch = Watch::new();
+        if !matches!(row.fixture, Fixture::Server(_)) {
+            watch.plugin(self.good.clone());
         }
-        last
-    }
-
-    pub(super) async fn load(&self, bytes: Vec<u8>) -> Plugin {
-        load(&self.host, "test", bytes, PluginSettings::default()).await.expect("it loads")
-    }
-
-    /// Calls the good plugin until stopped.
-    fn beside(&self) -> Beside {
-        let stop = Arc::new(AtomicBool::new(false));
-        let peak = Arc::new(AtomicU64::new(0));
-        let (plugin, stopped, highest) = (self.good.clone(), Arc::clone(&stop), Arc::clone(&peak));
-        let task = tokio::spawn(async move {
-            let mut slowest = Duration::ZERO;
-            loop {
-                let started = Instant::now();
-                let outcome = call(&plugin, "act", &json!({"n": 1})).await;
-                assert_eq!(outcome.kind, OutcomeKind::Ok, "the neighbour fails");
-                slowest = slowest.max(started.elapsed());
-                highest.fetch_max(resident_bytes(), Ordering::Relaxed);
-                if stopped.load(Ordering::Relaxed) {
-                    return slowest;
+        let started = Instant::now();
+        let outcome = match &row.fixture {
+            Fixture::Load(component) => self.refusal("evil", component.clone()).await,
+            Fixture::Call { component, settings, tool, arguments, times } => {
+                let plugin = self.load("evil", component.clone(), settings).await;
+                let mut last = String::new();
+                for _ in 0..*times {
+                    last = in_words(&call(&plugin, tool, arguments).await.kind);
                 }
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                last
             }
-        });
-        Beside { stop, peak, task }
+            Fixture::Scene(scene) => scene(self).await,
+            Fixture::Server(scene) => {
+                self.log.forget();
+                scene(Stage { watch: Arc::clone(&watch), log: self.log.clone() }).await
+            }
+        };
+        let took = started.elapsed();
+        watch.stop().await;
+        let (peak_mib, kept_mib) = watch.grown_mib();
+        Seen { outcome, took, peak_mib, kept_mib, neighbour: watch.slowest() }
+    }
+
+    /// Why a component without any grant does not load, or that it does.
+    pub(super) async fn refusal(&self, id: &str, component: Vec<u8>) -> String {
+        let limits = Limits { memory_bytes: 64 << 20, ..Limits::default() };
+        let settings = PluginSettings { limits, ..PluginSettings::default() };
+        match load(&self.host, id, component, settings).await {
+            Ok(_) => "loaded".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    pub(super) async fn load(&self, id: &str, component: Vec<u8>, settings: &PluginSettings) -> Plugin {
+        load(&self.host, id, component, settings.clone()).await.expect("it loads")
+    }
+
+    /// One of the guests that were built, in the network of the test's own.
+    pub(super) async fn guest(&self, name: &str, id: &str, settings: &PluginSettings) -> Plugin {
+        let component = std::fs::read(guests::guest(name)).expect("a component");
+        load(&self.known, id, component, settings.clone()).await.expect("it loads")
+    }
+
+    /// The same, where that it does not load is one of the ways to end.
+    pub(super) async fn try_load(
+        &self,
+        id: &str,
+        component: Vec<u8>,
+        settings: &PluginSettings,
+    ) -> Option<Plugin> {
+        load(&self.host, id, component, settings.clone()).await.ok()
     }
 }
 
-struct Beside {
-    stop: Arc<AtomicBool>,
-    peak: Arc<AtomicU64>,
-    task: tokio::task::JoinHandle<Duration>,
-}
+/// Who calls, and where: an organisation, one of its users, a session.
+pub(super) type Who = (&'static str, &'static str, &'static str);
 
-impl Beside {
-    async fn stop(self) -> (Duration, u64) {
-        self.stop.store(true, Ordering::Relaxed);
-        let slowest = self.task.await.expect("the neighbour answers");
-        (slowest, self.peak.load(Ordering::Relaxed))
-    }
-}
+pub(super) const ANN: Who = ("acme", "ann", "session-1");
 
 pub(super) async fn call(plugin: &Plugin, tool: &str, arguments: &Value) -> ToolOutcome {
-    let owner = Owner { org: OrgId::from("acme"), user: UserId::from("ann") };
+    call_as(ANN, plugin, tool, arguments).await
+}
+
+pub(super) async fn call_as(
+    (org, user, session): Who,
+    plugin: &Plugin,
+    tool: &str,
+    arguments: &Value,
+) -> ToolOutcome {
+    let owner = Owner { org: OrgId::from(org), user: UserId::from(user) };
     let invocation = Invocation {
         run: &RunId::from("run-1"),
-        session: &SessionId::from("session-1"),
+        session: &SessionId::from(session),
         owner: &owner,
         call: &CallId::from("call-1"),
         attempt: 1,
@@ -180,7 +224,7 @@ pub(super) async fn call(plugin: &Plugin, tool: &str, arguments: &Value) -> Tool
     }
 }
 
-fn in_words(kind: &OutcomeKind) -> String {
+pub(super) fn in_words(kind: &OutcomeKind) -> String {
     let word = kind.word();
     match kind {
         OutcomeKind::Limit { limit } => format!("{word} {}", limit.word()),
@@ -188,4 +232,9 @@ fn in_words(kind: &OutcomeKind) -> String {
         OutcomeKind::Denied { capability } => format!("{word} {capability}"),
         _ => word.to_owned(),
     }
+}
+
+/// What is granted, in words of the configuration.
+pub(super) fn granted(grants: Value) -> PluginSettings {
+    PluginSettings { grants: serde_json::from_value(grants).expect("grants"), ..PluginSettings::default() }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use holdfast::plugin::Limits;
-use serde_json::json;
+use holdfast::plugin::{Limits, PluginSettings};
+use serde_json::{Value, json};
 
-use super::{Phase, Row};
+use super::bench::{Fixture, Row, granted};
 use crate::support::guests::guest;
 use crate::support::wat_guest::Guest;
 
@@ -18,34 +18,37 @@ fn limits() -> Limits {
     Limits { cpu_ms: 300, wall_ms: 3000, memory_bytes: 160 << 20, ..Limits::default() }
 }
 
-fn wat(name: &'static str, guest: &Guest, outcome: &'static str) -> Row {
+fn row(name: &str, component: Vec<u8>, tool: &'static str, arguments: Value, outcome: &'static str) -> Row {
+    // Those made of WAT import nothing of it.
+    let settings = Box::new(PluginSettings { limits: limits(), ..granted(json!({"kv": true})) });
     Row {
-        name,
-        component: guest.bytes(),
-        limits: limits(),
-        kv: false,
-        phase: Phase::Call { tool: "act", arguments: json!({"n": 1}), times: 3 },
+        name: name.to_owned(),
+        fixture: Fixture::Call { component, settings, tool, arguments, times: 3 },
         outcome,
         within: Duration::from_secs(20),
         peak_mib: 96,
     }
 }
 
-fn body(name: &'static str, call: &str, outcome: &'static str) -> Row {
+fn wat(name: &str, guest: &Guest, outcome: &'static str) -> Row {
+    row(name, guest.bytes(), "act", json!({"n": 1}), outcome)
+}
+
+fn body(name: &str, call: &str, outcome: &'static str) -> Row {
     wat(name, &Guest::new().call(call), outcome)
 }
 
-fn rust(name: &'static str, tool: &'static str, arguments: serde_json::Value, outcome: &'static str) -> Row {
+fn rust(name: &str, tool: &'static str, arguments: Value, outcome: &'static str) -> Row {
     let component = std::fs::read(guest("hostile")).expect("a component");
-    let phase = Phase::Call { tool, arguments, times: 3 };
-    Row {
-        component,
-        kv: true,
-        phase,
-        within: Duration::from_secs(40),
-        peak_mib: 256,
-        ..body(name, "(call $done)", outcome)
+    Row { within: Duration::from_secs(40), peak_mib: 256, ..row(name, component, tool, arguments, outcome) }
+}
+
+/// The same with other limits.
+fn limited(mut row: Row, limits: Limits) -> Row {
+    if let Fixture::Call { settings, .. } = &mut row.fixture {
+        settings.limits = limits;
     }
+    row
 }
 
 pub(super) fn rows() -> Vec<Row> {
@@ -62,10 +65,10 @@ fn never_ending() -> Vec<Row> {
         body("loop in call", LOOP, "limit cpu"),
         wat("loop in cabi_realloc", &Guest::new().realloc(LOOP), "limit cpu"),
         wat("loop in post-return", &Guest::new().after_call("(loop $l (br $l))"), "limit cpu"),
-        Row {
-            limits: Limits { cpu_ms: 60_000, wall_ms: 300, ..limits() },
-            ..body("loop with CPU to spare", LOOP, "limit wall-time")
-        },
+        limited(
+            body("loop with CPU to spare", LOOP, "limit wall-time"),
+            Limits { cpu_ms: 60_000, wall_ms: 300, ..limits() },
+        ),
         body(
             "one instruction after another",
             "(local $n i64) (loop $l (local.set $n (i64.div_u (i64.const 7) (i64.or (local.get $n) (i64.const 1)))) (br $l)) (unreachable)",
@@ -79,10 +82,10 @@ fn never_ending() -> Vec<Row> {
                 "limit cpu",
             )
         },
-        Row {
-            limits: Limits { wall_ms: 300, ..limits() },
-            ..rust("host call beyond the deadline", "sleep", json!({"ms": 600_000}), "limit wall-time")
-        },
+        limited(
+            rust("host call beyond the deadline", "sleep", json!({"ms": 600_000}), "limit wall-time"),
+            Limits { wall_ms: 300, ..limits() },
+        ),
     ]
 }
 
@@ -144,10 +147,13 @@ fn greedy() -> Vec<Row> {
 }
 
 fn crashing() -> Vec<Row> {
-    let storm = Phase::Call { tool: "act", arguments: json!({"n": 1}), times: 2000 };
+    let mut storm = body("trap storm, 2000 of them", "(unreachable)", "trap unreachable");
+    if let Fixture::Call { times, .. } = &mut storm.fixture {
+        *times = 2000;
+    }
     vec![
         body("trap in call", "(unreachable)", "trap unreachable"),
-        Row { phase: storm, ..body("trap storm, 2000 of them", "(unreachable)", "trap unreachable") },
+        storm,
         wat("trap in cabi_realloc", &Guest::new().realloc("(unreachable)"), "trap unreachable"),
         wat("trap in post-return", &Guest::new().after_call("(unreachable)"), "trap unreachable"),
         body("division by zero", "(i32.div_u (i32.const 1) (i32.const 0))", "trap integer-division-by-zero"),
@@ -194,10 +200,10 @@ fn lying() -> Vec<Row> {
 fn noisy() -> Vec<Row> {
     vec![
         rust("log flood with ANSI", "log_flood", json!({"lines": 9000}), "ok"),
-        Row {
-            limits: Limits { cpu_ms: 10_000, wall_ms: 30_000, ..limits() },
-            ..rust("stdout flood", "stdout_flood", json!({"bytes": 20_000_000}), "ok")
-        },
+        limited(
+            rust("stdout flood", "stdout_flood", json!({"bytes": 20_000_000}), "ok"),
+            Limits { cpu_ms: 10_000, wall_ms: 30_000, ..limits() },
+        ),
         rust("a failure of its own", "fail", json!({"code": "\u{1b}[2J<script>"}), "guest-failure"),
     ]
 }

@@ -14,9 +14,10 @@ pub(crate) fn own_process(test: &str) {
     assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
-/// What this process holds of the machine's memory.
-pub(crate) fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let resident = pages.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    resident.expect("a number of pages") * 4096
+/// What a process holds of the machine's memory; None where there is no such process.
+pub(crate) fn resident_bytes(process: u32) -> Option<u64> {
+    let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
+    let resident = pages.split_whitespace().nth(1)?.parse::<u64>().ok()?;
+    // What has ended and was not waited for yet has no pages.
+    (resident > 0).then_some(resident * 4096)
 }

@@ -85,10 +85,14 @@ impl Process {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.as_ref().and_then(|server| server.child.id()).expect("it runs")
+    }
+
     /// SIGTERM, and how it ended.
     pub(crate) async fn terminate(&mut self) -> std::process::ExitStatus {
+        let pid = self.pid().to_string();
         let child = &mut self.server.take().expect("it runs").child;
-        let pid = child.id().expect("it runs").to_string();
         Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
         tokio::time::timeout(Duration::from_secs(30), child.wait()).await.expect("it ends").expect("a status")
     }
@@ -159,13 +163,6 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("run {run} did not become {statuses:?}");
-    }
-
-    /// Waits until its log has a line that holds all of these.
-    pub(crate) async fn wait_for_log(&self, parts: &[&str]) {
-        let holds = |line: &str| parts.iter().all(|part| line.contains(part));
-        let log = || std::fs::read_to_string(self.log()).expect("a log");
-        until(&format!("a log line with {parts:?}"), async || log().lines().any(holds)).await;
     }
 
     /// What it logged, restarts included.

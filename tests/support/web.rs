@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use holdfast::plugin::Network;
@@ -23,6 +25,8 @@ pub(crate) enum Reply {
     Endless(Vec<u8>, Vec<u8>),
     /// This, and then nothing more.
     Silence(Vec<u8>),
+    /// This, and then a byte of the piece now and then, for ever.
+    Drip(Vec<u8>, Vec<u8>),
 }
 
 /// A whole response with this body.
@@ -38,9 +42,13 @@ pub(crate) fn raw(text: &str) -> Reply {
 
 type Answer = dyn Fn(&str) -> Reply + Send + Sync;
 
+/// Between two bytes of a [`Reply::Drip`].
+const DRIP: Duration = Duration::from_millis(20);
+
 pub(crate) struct Web {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
+    left: Arc<AtomicU64>,
 }
 
 impl Web {
@@ -60,32 +68,41 @@ impl Web {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
+        let (seen, left) = (Arc::clone(&requests), Arc::new(AtomicU64::new(0)));
+        let leaving = Arc::clone(&left);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).expect("a socket");
                 let (answer, seen, tls) = (Arc::clone(&answer), Arc::clone(&seen), tls.clone());
+                let left = Arc::clone(&leaving);
                 tokio::spawn(async move {
-                    match tls {
+                    let served = match tls {
                         None => serve(stream, &*answer, &seen).await,
                         // A client that does not trust the certificate hangs up.
                         Some(tls) => match tls.accept(stream).await {
                             Ok(stream) => serve(stream, &*answer, &seen).await,
                             Err(_) => Ok(()),
                         },
-                    }
+                    };
+                    left.fetch_add(u64::from(served.is_err()), Ordering::SeqCst);
                 });
             }
         });
-        Self { address, requests }
+        Self { address, requests, left }
     }
 
     /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().expect("no test panics in here").clone()
     }
+
+    /// How many clients closed their connection before the response was over.
+    pub(crate) fn left(&self) -> u64 {
+        self.left.load(Ordering::SeqCst)
+    }
 }
 
+/// An error is that the client is gone.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     answer: &Answer,
@@ -122,7 +139,15 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             stream.write_all(&start).await?;
             stream.flush().await?;
             // Until the other side hangs up.
-            let _ = stream.read(&mut [0]).await;
+            stream.read_exact(&mut [0]).await.map(|_| ())
+        }
+        Reply::Drip(start, piece) => {
+            stream.write_all(&start).await?;
+            for byte in piece.iter().cycle() {
+                stream.write_all(&[*byte]).await?;
+                stream.flush().await?;
+                tokio::time::sleep(DRIP).await;
+            }
             Ok(())
         }
     }

@@ -1,4 +1,4 @@
-//! `holdfast plugin`: build, inspect, install and list plugins, and decide what they may reach.
+//! `holdfast plugin`: build, sign, inspect, install and list plugins, and decide what they may reach.
 //!
 //! All of it works beside a running server, which takes up what changed within a second or two.
 
@@ -6,6 +6,7 @@ mod decide;
 mod inspect;
 mod install;
 mod list;
+mod sign;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,13 @@ pub(super) enum PluginCommand {
     /// package, in the output folder. Finds a WebAssembly toolchain by itself: the installed wasm32-wasip2 target,
     /// else rustup's, else (on Debian-like Linux) Debian's compiler, unpacked under the work folder.
     Build(BuildArgs),
+    /// Sign a component, so that servers with the key in `plugin_signers` load it
+    ///
+    /// The signature goes into the component itself, in the place of the one that it had. It is about these bytes under this
+    /// id: the one in the manifest, or else the file's name.
+    Sign(sign::SignArgs),
+    /// Make a key pair to sign plugins with, in the format of minisign
+    Keygen(sign::KeygenArgs),
     /// Load a component as the server would, and show its tools, imports, size and digest
     Inspect(inspect::InspectArgs),
     /// List the plugins of the server's plugin folder, with what they may reach and what became of their calls
@@ -83,6 +91,8 @@ pub(super) async fn run(command: PluginCommand) -> anyhow::Result<()> {
             }
             tokio::task::spawn_blocking(move || build(&args.source, &out, &args.toolchain)).await?
         }
+        PluginCommand::Sign(args) => sign::run(args).await,
+        PluginCommand::Keygen(args) => sign::keygen(args).await,
         PluginCommand::Inspect(args) => inspect::run(args).await,
         PluginCommand::List(args) => list::run(&args).await,
         PluginCommand::Install(args) => install::install(args).await,

@@ -15,7 +15,7 @@ use super::webhooks::{WebhookTable, WebhooksTable};
 use crate::agent::{Agent, AgentParts, ApprovalTerms, BudgetParts, ModelName, ToolPattern};
 use crate::budget::Budgets;
 use crate::http::{HttpLimits, MediaLimits, RateLimit};
-use crate::plugin::{DEFAULT_TOTAL_MEMORY, most_of_one_call};
+use crate::plugin::{DEFAULT_TOTAL_MEMORY, Signers, most_of_one_call};
 use crate::runner::QueueSettings;
 use crate::schema::Schema;
 
@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) listen: Option<SocketAddr>,
     pub(super) database: Option<String>,
     pub(super) plugin_dir: Option<PathBuf>,
+    pub(super) signers: Signers,
     pub(super) compile_cache: Option<PathBuf>,
     pub(super) plugin_memory_bytes: u64,
     pub(super) shutdown_grace_ms: u64,
@@ -44,6 +45,8 @@ struct FileTable {
     listen: Option<SocketAddr>,
     database: Option<String>,
     plugin_dir: Option<PathBuf>,
+    /// minisign public keys.
+    plugin_signers: Option<Vec<String>>,
     compile_cache: Option<PathBuf>,
     #[serde(default = "default_memory")]
     plugin_memory_bytes: u64,
@@ -179,6 +182,8 @@ impl File {
             let found = table.approval_warning_ms;
             return Err(format!("approval_warning_ms must be from 1000 to 86400000, not {found}"));
         }
+        let signers = table.plugin_signers.as_deref().map(Signers::parse).transpose();
+        let signers = signers.map_err(|error| format!("plugin_signers {error}"))?.unwrap_or_default();
         let default = HttpLimits::default();
         let media = MediaLimits {
             max_bytes: table.http.max_media_bytes.unwrap_or(default.media.max_bytes),
@@ -188,6 +193,7 @@ impl File {
             listen: table.listen,
             database: table.database,
             plugin_dir: table.plugin_dir,
+            signers,
             compile_cache: table.compile_cache,
             plugin_memory_bytes: table.plugin_memory_bytes,
             shutdown_grace_ms: table.shutdown_grace_ms,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::extract::Caller;
 use crate::metrics::Metrics;
-use crate::plugin::{Capabilities, Limits, Plugin, Prepared};
+use crate::plugin::{Capabilities, Limits, Plugin, Prepared, Signed};
 use crate::registry::{Held, ToolRegistry};
 
 /// The plugins of the plugin folder, those that do not serve included.
@@ -37,6 +37,8 @@ pub(super) struct PluginView {
     /// `sha256:` and the digest of the component that serves; null = none does.
     digest: Option<String>,
     version: Option<String>,
+    /// The signature of the component that serves; null = it has none.
+    signature: Option<SignatureView>,
     /// The capabilities it imports, beyond the inert base.
     imports: Vec<String>,
     tools: Vec<String>,
@@ -63,6 +65,18 @@ pub(super) struct PluginView {
     waiting: Option<WaitingView>,
 }
 
+/// A component's minisign signature.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SignatureView {
+    /// The id of the signer's key, as minisign shows it: 16 hexadecimal digits. Where it was not checked, this is
+    /// what the component says and no more.
+    key_id: String,
+    /// True: the signature is genuine, and by one of the configuration's `plugin_signers`. False: the configuration names
+    /// no signers, so nobody looked.
+    checked: bool,
+}
+
 /// A version that asks for more than was granted.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -70,6 +84,8 @@ pub(super) struct WaitingView {
     /// `sha256:` and the digest: what a decision is about.
     digest: String,
     version: Option<String>,
+    /// As with a version that serves.
+    signature: Option<SignatureView>,
     #[schema(value_type = Object)]
     requested: Capabilities,
     /// As with a version that serves.
@@ -97,6 +113,7 @@ impl PluginView {
             error: held.map(Held::in_words),
             digest: prepared.map(|it| shown(it.digest())),
             version: prepared.and_then(version),
+            signature: prepared.and_then(signature),
             imports: prepared.map(Prepared::imports).unwrap_or_default(),
             tools: prepared
                 .map_or(&[][..], Prepared::specs)
@@ -115,6 +132,7 @@ impl PluginView {
                 Some(Held::Waiting { prepared, missing, .. }) => Some(WaitingView {
                     digest: shown(prepared.digest()),
                     version: version(prepared),
+                    signature: signature(prepared),
                     requested: prepared.request().asked,
                     open: open(prepared),
                     missing: missing.in_words(),
@@ -127,6 +145,10 @@ impl PluginView {
 
 fn version(prepared: &Prepared) -> Option<String> {
     prepared.manifest().map(|manifest| manifest.version.clone())
+}
+
+fn signature(prepared: &Prepared) -> Option<SignatureView> {
+    prepared.signed().map(|Signed { by, checked }| SignatureView { key_id: by.to_string(), checked })
 }
 
 fn open(prepared: &Prepared) -> Vec<&'static str> {

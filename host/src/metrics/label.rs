@@ -12,7 +12,8 @@ pub(super) const OTHER: &str = "other";
 pub(super) const MAX_MODELS: usize = 100;
 
 /// Whatever a denial can be about; a new one belongs here, or it is counted as [`OTHER`].
-const CAPABILITIES: [&str; 6] = ["policy", "kv", "http", "secrets", "suspended-state", "revoked"];
+const CAPABILITIES: [&str; 7] =
+    ["policy", "kv", "http", "secrets", "suspended-state", "revoked", "signature"];
 
 /// A name of a sane length without quotes, backslashes or line feeds.
 pub(super) fn is_plain(name: &str) -> bool {
@@ -72,7 +73,7 @@ mod tests {
     #[test]
     fn each_denial_of_the_host_has_its_word_and_no_other_gets_one() {
         let denied = |capability: &str| detail(&OutcomeKind::Denied { capability: capability.to_owned() });
-        for capability in ["http", "kv", "policy", "revoked", "secrets", "suspended-state"] {
+        for capability in ["http", "kv", "policy", "revoked", "secrets", "signature", "suspended-state"] {
             assert_eq!(denied(capability), capability);
         }
         assert_eq!(denied("what-a-guest-says"), OTHER);

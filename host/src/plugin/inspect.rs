@@ -7,13 +7,14 @@ mod shape;
 
 use std::collections::BTreeSet;
 
-use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
+use wasmparser::{ComponentImportSectionReader, ComponentTypeRef, Encoding, Parser, Payload};
 
 use self::shape::{InstanceSize, Shape, Types, longest_name};
 use super::grant::{Capabilities, Capability, HttpRule, KvRule};
 use super::load::LoadError;
 use super::manifest::{self, Manifest, ManifestError};
 use super::request::Request;
+use super::signature::{self, Signature, SignatureError};
 use super::wasi;
 use crate::escape::escaped;
 
@@ -90,6 +91,7 @@ pub(super) struct Names {
     imports: Vec<String>,
     exports: Vec<String>,
     pub(super) manifest: Option<Manifest>,
+    pub(super) signature: Option<Signature>,
 }
 
 impl Names {
@@ -129,6 +131,20 @@ impl Names {
             open.insert(Capability::Secrets);
         }
         Request { asked: Capabilities { kv, http, ..Capabilities::default() }, open }
+    }
+
+    fn add_imports(&mut self, section: ComponentImportSectionReader<'_>) -> Result<(), LoadError> {
+        for import in section {
+            let import = import.map_err(malformed)?;
+            if !matches!(import.ty, ComponentTypeRef::Instance(_)) {
+                return Err(LoadError::Import {
+                    name: escaped(import.name.name, 100),
+                    hint: "only interfaces can be imported".to_owned(),
+                });
+            }
+            self.imports.push(import.name.name.to_owned());
+        }
+        Ok(())
     }
 
     fn check_import(&self, name: &str, plugin: &str, grants: &Capabilities) -> Result<(), LoadError> {
@@ -180,6 +196,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
         return Err(LoadError::Malformed("it does not begin as WebAssembly files do".to_owned()));
     }
     let mut names = Names::default();
+    let mut signature = None;
     let (mut depth, mut functions, mut modules, mut types) = (0_usize, 0, 0, 0);
     let (mut instance, mut module_types) = (InstanceSize::default(), Types::default());
     for payload in Parser::new(0).parse_all(bytes) {
@@ -209,16 +226,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
                 within("values carried by branches in one function", shape.carried, MAX_CARRIED)?;
             }
             Payload::ComponentImportSection(section) if depth == 1 => {
-                for import in section {
-                    let import = import.map_err(malformed)?;
-                    if !matches!(import.ty, ComponentTypeRef::Instance(_)) {
-                        return Err(LoadError::Import {
-                            name: escaped(import.name.name, 100),
-                            hint: "only interfaces can be imported".to_owned(),
-                        });
-                    }
-                    names.imports.push(import.name.name.to_owned());
-                }
+                names.add_imports(section)?;
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
                 for export in section {
@@ -230,6 +238,14 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
                     return Err(ManifestError::Twice.into());
                 }
                 names.manifest = Some(Manifest::from_section(section.data())?);
+            }
+            Payload::CustomSection(section) if section.name() == signature::SECTION => {
+                if depth != 1 {
+                    return Err(SignatureError::Misplaced.into());
+                }
+                if signature.replace(section).is_some() {
+                    return Err(SignatureError::Twice.into());
+                }
             }
             Payload::CustomSection(section) => {
                 within("bytes in one name", longest_name(&section), MAX_NAME_BYTES)?;
@@ -247,6 +263,8 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
             _ => {}
         }
     }
+    // When all of it was read: a second one is told apart from one in a wrong place.
+    names.signature = signature.map(|section| Signature::from_section(bytes, &section)).transpose()?;
     Ok(names)
 }
 

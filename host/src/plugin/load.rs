@@ -25,6 +25,8 @@ use super::manifest::{Manifest, ManifestError};
 use super::meter::Meter;
 use super::outcome::Ended;
 use super::prepared::{Code, Parts, Prepared};
+use super::signature::SignatureError;
+use super::signers::{Signed, SignerError, Signers};
 use super::values::Values;
 use super::{PluginSettings, Shared};
 use crate::clock::Clock;
@@ -64,6 +66,10 @@ pub enum LoadError {
     Import { name: String, hint: String },
     #[error("its manifest {0}")]
     Manifest(#[from] ManifestError),
+    #[error("its signature {0}")]
+    Signature(#[from] SignatureError),
+    #[error(transparent)]
+    Signer(#[from] SignerError),
     #[error("it does not compile: {0}")]
     Compile(String),
     #[error("it was not compiled within {} s", COMPILE_TIME.as_secs())]
@@ -84,6 +90,7 @@ pub enum LoadError {
 
 pub(super) async fn prepare(
     shared: &Arc<Shared>,
+    signers: &Arc<Signers>,
     id: &str,
     code: Arc<Code>,
     settings: &PluginSettings,
@@ -91,8 +98,9 @@ pub(super) async fn prepare(
     check_name_part(id)?;
     let limits = &settings.limits;
     check_size(id, code.size(), limits)?;
-    let Compiled { names, asked, component } =
-        compile(shared, id, Arc::clone(&code), settings.grants.clone()).await?;
+    let (signers, configured) = (Arc::clone(signers), settings.grants.clone());
+    let Compiled { names, signed, asked, component } =
+        compile(shared, signers, id, Arc::clone(&code), configured).await?;
     let (pre, _) = link(shared, &component, &names, &asked)?;
     let tools = describe_twice(shared, id, &pre, limits).await?;
     let (specs, checks) = check_tools(shared, id, tools).await?;
@@ -104,6 +112,7 @@ pub(super) async fn prepare(
         specs,
         checks,
         names,
+        signed,
         component,
         limits: Arc::new(limits.clone()),
         values,
@@ -140,6 +149,7 @@ pub(crate) fn check_size(plugin: &str, bytes: u64, limits: &Limits) -> Result<()
 
 struct Compiled {
     names: Names,
+    signed: Option<Signed>,
     /// Everything that it would like to reach: to describe itself it needs its imports, and is denied them.
     asked: Capabilities,
     component: Component,
@@ -149,6 +159,7 @@ struct Compiled {
 /// stopped: one that takes too long keeps its place among the few that run at once until it ends.
 async fn compile(
     shared: &Arc<Shared>,
+    signers: Arc<Signers>,
     id: &str,
     code: Arc<Code>,
     configured: Capabilities,
@@ -161,6 +172,7 @@ async fn compile(
         let compiling = move || {
             let _place = place;
             let names = inspect(code.bytes())?;
+            let signed = signers.check(&id, code.bytes(), names.signature.as_ref())?;
             let mut asked = names.request().asked;
             if names.manifest.is_none() {
                 // Imports do not say everything that the operator may have granted.
@@ -169,7 +181,7 @@ async fn compile(
             names.check(&id, &asked)?;
             let component = Component::new(&engine, code.bytes())
                 .map_err(|error| LoadError::Compile(escaped(&format!("{error:#}"), 500)))?;
-            Ok(Compiled { names, asked, component })
+            Ok(Compiled { names, signed, asked, component })
         };
         let threads = shared.threads.handle().ok_or(LoadError::ShuttingDown)?;
         threads

@@ -267,6 +267,6 @@ mod tests {
     }
 
     fn home_pool(host: &PluginHost) -> &Pool {
-        &host.0.memory
+        &host.shared.memory
     }
 }

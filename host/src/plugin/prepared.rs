@@ -21,6 +21,7 @@ use super::limits::Limits;
 use super::load::{self, LoadError};
 use super::manifest::Manifest;
 use super::request::Request;
+use super::signers::{Signed, Signers};
 use super::values::Values;
 use super::{Loaded, Plugin, Shared};
 use crate::tool::{ToolName, ToolSpec, hex};
@@ -60,6 +61,12 @@ impl Code {
         let request = names.request();
         Ok((names.manifest, request))
     }
+
+    /// Its signature as that plugin's, or why it is not one that counts.
+    pub fn signed(&self, plugin: &str, signers: &Signers) -> Result<Option<Signed>, LoadError> {
+        let names = inspect(&self.bytes)?;
+        Ok(signers.check(plugin, &self.bytes, names.signature.as_ref())?)
+    }
 }
 
 /// A compiled and described component. Cheap to clone.
@@ -74,6 +81,7 @@ pub(super) struct Parts {
     /// Beside `specs`, in the same order.
     pub(super) checks: Vec<Checks>,
     pub(super) names: Names,
+    pub(super) signed: Option<Signed>,
     pub(super) component: Component,
     pub(super) limits: Arc<Limits>,
     pub(super) values: Arc<Values>,
@@ -112,6 +120,11 @@ impl Prepared {
     /// What it says about itself; none if it was built without a `plugin.toml`.
     pub fn manifest(&self) -> Option<&Manifest> {
         self.0.names.manifest.as_ref()
+    }
+
+    /// None = it is not signed.
+    pub fn signed(&self) -> Option<Signed> {
+        self.0.signed
     }
 
     pub fn request(&self) -> Request {

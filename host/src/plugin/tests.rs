@@ -1,6 +1,7 @@
 //! Guests made of a few lines of WAT, each misbehaving in its own way.
 
 pub(crate) mod guest;
+mod signature;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

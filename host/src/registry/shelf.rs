@@ -251,7 +251,10 @@ impl Shelf {
             },
         };
         let before = match words.served_last(id) {
-            Some(last) if Some(last) != digest => self.version(words, id, last).await?,
+            Some(last) if Some(last) != digest => match self.version(words, id, last).await? {
+                Version::There(plugin) => Some(plugin),
+                Version::Revoked | Version::Unsigned | Version::Gone => None,
+            },
             Some(_) | None => None,
         };
         Ok(Err((why, before)))

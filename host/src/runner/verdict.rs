@@ -61,7 +61,7 @@ pub(super) fn verdict(
     let found = match (&name, bound) {
         (Some(name), None) => registry.get(name),
         (Some(name), Some(Version::There(plugin))) => plugin.spec(name).map(|spec| (plugin, spec)),
-        (None, _) | (_, Some(Version::Revoked | Version::Gone)) => None,
+        (None, _) | (_, Some(Version::Revoked | Version::Unsigned | Version::Gone)) => None,
     };
     let Some((plugin, spec)) = found.filter(|(_, spec)| agent.may_use(&spec.name)) else {
         return match (standing, name) {
@@ -70,6 +70,11 @@ pub(super) fn verdict(
                 if matches!(bound, Some(Version::Revoked)) =>
             {
                 Verdict::Answer(revoked())
+            }
+            (Standing::Approved(_) | Standing::Suspended(_) | Standing::Answered(_), _)
+                if matches!(bound, Some(Version::Unsigned)) =>
+            {
+                Verdict::Answer(unsigned())
             }
             (Standing::Approved(_), _) => Verdict::Answer(unavailable()),
             (Standing::Suspended(_) | Standing::Answered(_), _) => Verdict::Answer(replaced(&call.name)),
@@ -172,6 +177,13 @@ fn replaced(tool: &str) -> ToolOutcome {
 fn revoked() -> ToolOutcome {
     let kind = OutcomeKind::Denied { capability: "revoked".to_owned() };
     ToolOutcome::of(kind, "The operator has stopped this tool for good, so it did not run. Go on without it.")
+}
+
+fn unsigned() -> ToolOutcome {
+    let kind = OutcomeKind::Denied { capability: "signature".to_owned() };
+    let text = "The version of the tool that this call is bound to is not signed by anybody whom the operator trusts, \
+                so it did not run. If it is still needed, call the tool again.";
+    ToolOutcome::of(kind, text)
 }
 
 fn not_run_again() -> ToolOutcome {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape::escaped;
+
 /// `plugin__tool`: the name a model sees, legal for every provider (`[a-zA-Z0-9_-]{1,64}`).
 ///
 /// Neither part contains `__` or starts or ends with `_`, so the name splits in one way only.
@@ -18,6 +20,7 @@ pub struct ToolName {
 /// The longest name that OpenAI and Anthropic accept for a function.
 pub const MAX_TOOL_NAME: usize = 64;
 
+/// What is no name is guest-controlled: it is shown escaped and cut.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolNameError {
     #[error(
@@ -37,7 +40,7 @@ impl ToolName {
         check_name_part(tool)?;
         let name = Self { plugin: plugin.to_owned(), tool: tool.to_owned() };
         if plugin.len() + tool.len() + 2 > MAX_TOOL_NAME {
-            return Err(ToolNameError::TooLong(name.to_string()));
+            return Err(ToolNameError::TooLong(shown(&name.to_string())));
         }
         Ok(name)
     }
@@ -60,9 +63,13 @@ pub fn check_name_part(part: &str) -> Result<(), ToolNameError> {
         || part.starts_with('_')
         || part.ends_with('_')
     {
-        return Err(ToolNameError::Part(part.to_owned()));
+        return Err(ToolNameError::Part(shown(part)));
     }
     Ok(())
+}
+
+fn shown(name: &str) -> String {
+    escaped(name, 2 * MAX_TOOL_NAME)
 }
 
 impl fmt::Display for ToolName {
@@ -75,7 +82,7 @@ impl FromStr for ToolName {
     type Err = ToolNameError;
 
     fn from_str(name: &str) -> Result<Self, ToolNameError> {
-        let (plugin, tool) = name.split_once("__").ok_or_else(|| ToolNameError::Form(name.to_owned()))?;
+        let (plugin, tool) = name.split_once("__").ok_or_else(|| ToolNameError::Form(shown(name)))?;
         Self::new(plugin, tool)
     }
 }

@@ -47,6 +47,7 @@ pub(super) async fn grant(args: GrantArgs) -> anyhow::Result<()> {
     let code = desk.installed(&args.id).await?;
     let digest = code.digest();
     let (manifest, request) = code.read()?;
+    code.signed(&args.id, &desk.config.signers)?;
     if let Some(revocation) = desk.words.revocation(digest) {
         anyhow::bail!("this version was revoked, and a revoked one never runs again: {}", revocation.reason);
     }

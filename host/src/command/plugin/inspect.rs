@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::say;
 use crate::config::{Config, ServerArgs};
-use crate::plugin::{Code, PluginHost, Prepared};
+use crate::plugin::{Code, PluginHost, Prepared, Signed};
 
 #[derive(Args, Debug)]
 pub(in crate::command) struct InspectArgs {
@@ -24,13 +24,22 @@ pub(super) async fn run(args: InspectArgs) -> anyhow::Result<()> {
     let id = args.file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let settings = config.plugins.get(id).cloned().unwrap_or_default();
     let code = Arc::new(Code::new(bytes));
-    describe(&PluginHost::for_inspection(None)?.prepare(id, code, &settings).await?)
+    describe(&PluginHost::for_inspection(None, config.signers)?.prepare(id, code, &settings).await?)
+}
+
+pub(super) fn in_words(signed: Signed) -> String {
+    let Signed { by, checked } = signed;
+    if checked { format!("signed by {by}") } else { format!("signed by {by}, as it says: not checked") }
 }
 
 fn describe(plugin: &Prepared) -> anyhow::Result<()> {
     say(&format!("plugin   {}", plugin.id()))?;
     say(&format!("digest   sha256:{}", plugin.digest()))?;
     say(&format!("size     {} KiB", plugin.size().div_ceil(1024)))?;
+    say(&match plugin.signed() {
+        Some(signed) => in_words(signed),
+        None => "not signed".to_owned(),
+    })?;
     let imports = plugin.imports();
     say(&format!(
         "imports  {}",

@@ -43,7 +43,8 @@ pub(super) async fn install(args: InstallArgs) -> anyhow::Result<()> {
         anyhow::bail!("this version was revoked, and a revoked one never runs again: {}", revocation.reason);
     }
     let settings = desk.words.settings(&id);
-    let prepared = PluginHost::for_inspection(None)?.prepare(&id, Arc::clone(&code), &settings).await?;
+    let host = PluginHost::for_inspection(None, desk.config.signers.clone())?;
+    let prepared = host.prepare(&id, Arc::clone(&code), &settings).await?;
     let folder = &desk.config.plugin_dir;
     anyhow::ensure!(
         args.replace || !path(folder, &id).exists(),

@@ -42,7 +42,7 @@ pub(super) async fn run(args: &ServerArgs) -> anyhow::Result<()> {
     let found = files(&config.plugin_dir)
         .await
         .with_context(|| format!("cannot read the plugin folder {}", config.plugin_dir.display()))?;
-    let host = PluginHost::for_inspection(config.compile_cache.as_deref())?;
+    let host = PluginHost::for_inspection(config.compile_cache.as_deref(), config.signers.clone())?;
     for file in found {
         let settings = words.settings(&file.id);
         let prepared = async {
@@ -128,6 +128,9 @@ fn list_one(words: &Words, plugin: &Prepared) -> anyhow::Result<()> {
         }
     };
     say(&format!("{id:<16} {state:<8} {}  {version}  {}", &digest[..12], tools.join(", ")))?;
+    if let Some(signed) = plugin.signed() {
+        say(&format!("{:<16} {}", "", super::inspect::in_words(signed)))?;
+    }
     for line in granted {
         say(&format!("{:<16} may {line}", ""))?;
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::Shelf;
-use crate::plugin::{Plugin, Prepared};
+use crate::plugin::{LoadError, Plugin, Prepared};
 use crate::registry::folder::{self, FileError, PluginFile};
 use crate::registry::words::Words;
 use crate::store::{ServedComponent, StoreError};
@@ -20,6 +20,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 pub enum Version {
     There(Arc<Plugin>),
     Revoked,
+    /// By none of `plugin_signers`, who may have been named since.
+    Unsigned,
     Gone,
 }
 
@@ -31,10 +33,7 @@ impl Shelf {
             return Ok(Version::There(Arc::clone(plugin)));
         }
         let words = self.words().await?;
-        if words.revocation(digest).is_some() {
-            return Ok(Version::Revoked);
-        }
-        Ok(self.version(&words, id, digest).await?.map_or(Version::Gone, Version::There))
+        self.version(&words, id, digest).await
     }
 
     /// Stops every version that the operator revoked, also in the middle of its calls.
@@ -79,39 +78,30 @@ impl Shelf {
     }
 
     /// A version that is not in the folder any more, or not in force yet again.
-    pub(super) async fn version(
-        &self,
-        words: &Words,
-        id: &str,
-        digest: &str,
-    ) -> Result<Option<Arc<Plugin>>, StoreError> {
+    pub(super) async fn version(&self, words: &Words, id: &str, digest: &str) -> Result<Version, StoreError> {
         let key = (id.to_owned(), digest.to_owned());
         if words.revocation(digest).is_some() {
-            return Ok(None);
+            return Ok(Version::Revoked);
         }
-        let known = self.versions().kept.get(&key).cloned();
-        if known.is_some() {
-            return Ok(known);
+        if let Some(known) = self.versions().kept.get(&key) {
+            return Ok(Version::There(Arc::clone(known)));
         }
         let in_force = self.load().plugin(id).filter(|plugin| plugin.digest() == digest).cloned();
         let prepared = match in_force {
             Some(plugin) => plugin.prepared().clone(),
             None => match self.prepare_kept(words, id, digest).await? {
-                Some(prepared) => prepared,
-                None => return Ok(None),
+                Ok(prepared) => prepared,
+                Err(why) => return Ok(why),
             },
         };
-        let Some(granted) = words.granted(id, digest, &prepared.request()) else { return Ok(None) };
-        match self.granted(&prepared, &granted) {
+        let Some(granted) = words.granted(id, digest, &prepared.request()) else { return Ok(Version::Gone) };
+        Ok(match self.granted(&prepared, &granted) {
             Ok(plugin) => {
                 self.versions().kept.insert(key, Arc::clone(&plugin));
-                Ok(Some(plugin))
+                Version::There(plugin)
             }
-            Err(error) => {
-                tracing::error!(plugin.id = id, digest, %error, "a kept version of a plugin was not loaded");
-                Ok(None)
-            }
-        }
+            Err(error) => not_loaded(id, digest, &error.into()),
+        })
     }
 
     async fn prepare_kept(
@@ -119,8 +109,8 @@ impl Shelf {
         words: &Words,
         id: &str,
         digest: &str,
-    ) -> Result<Option<Prepared>, StoreError> {
-        let Some(bytes) = self.0.store.component(id, digest).await? else { return Ok(None) };
+    ) -> Result<Result<Prepared, Version>, StoreError> {
+        let Some(bytes) = self.0.store.component(id, digest).await? else { return Ok(Err(Version::Gone)) };
         let prepared = async {
             let code = folder::digested(bytes).await?;
             if code.digest() != digest {
@@ -130,13 +120,7 @@ impl Shelf {
             }
             Ok(self.0.host.prepare(id, Arc::new(code), &words.settings(id)).await?)
         };
-        match prepared.await {
-            Ok(prepared) => Ok(Some(prepared)),
-            Err(error) => {
-                tracing::error!(plugin.id = id, digest, %error, "a kept version of a plugin was not loaded");
-                Ok(None)
-            }
-        }
+        Ok(prepared.await.map_err(|error| not_loaded(id, digest, &error)))
     }
 
     /// Keeps the bytes of what serves: calls may be bound to them when the file has changed. A version that
@@ -164,5 +148,14 @@ impl Shelf {
         if let Err(error) = kept.await {
             tracing::error!(plugin.id = id, digest, %error, "a plugin's component could not be kept in the database");
         }
+    }
+}
+
+/// The operator reads why in the log; whoever is bound to the version cannot do anything about it.
+fn not_loaded(id: &str, digest: &str, error: &FileError) -> Version {
+    tracing::error!(plugin.id = id, digest, %error, "a kept version of a plugin was not loaded");
+    match error {
+        FileError::Load(LoadError::Signer(_)) => Version::Unsigned,
+        FileError::Load(_) | FileError::Read(_) | FileError::NoFile => Version::Gone,
     }
 }
