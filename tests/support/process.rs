@@ -165,6 +165,13 @@ impl Process {
         panic!("run {run} did not become {statuses:?}");
     }
 
+    /// Waits until its log has a line that holds all of these.
+    pub(crate) async fn wait_for_log(&self, parts: &[&str]) {
+        let holds = |line: &str| parts.iter().all(|part| line.contains(part));
+        let log = || std::fs::read_to_string(self.log()).expect("a log");
+        until(&format!("a log line with {parts:?}"), async || log().lines().any(holds)).await;
+    }
+
     /// What it logged, restarts included.
     fn log(&self) -> PathBuf {
         self.folder.path().join("holdfast.log")
