@@ -144,3 +144,18 @@ async fn https_needs_a_certificate_for_the_name_from_somebody_trusted() {
     }
     assert_eq!(web.requests().len(), 1, "nothing is said to a server that is not who it should be");
 }
+
+/// The system's resolver keeps a thread for each look-up until it ends, whoever waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn look_ups_that_never_end_do_not_pile_up() {
+    let settings = format!("{API}[plugins.egress.limits]\nhttp_idle_ms = 50\nbreaker_failures = 0\n");
+    let sender = Sender::new(&settings, |_| ok("never")).await;
+    sender.world.name("api.test", &[]);
+    let mut look_ups = 0;
+    for _ in 0..12 {
+        let sent = sender.send(get("/")).await;
+        assert_eq!(sent.outcome, "limit", "{}", sent.text);
+        look_ups += sent.seen.look_ups.len();
+    }
+    assert_eq!(look_ups, 8);
+}

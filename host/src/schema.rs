@@ -3,14 +3,18 @@
 //!
 //! Hostile schemas are the point here. References must be local and must not recurse, and the schema with
 //! all its references written out must be small: together with the value's size this bounds the time that
-//! one validation can take. Patterns run on a regex engine that is linear in its input, and are counted.
+//! one validation can take. Patterns run on a regex engine that is linear in its input and in their size, and are
+//! counted.
 
-use std::collections::HashMap;
+mod size;
+
 use std::fmt;
 
 use jsonschema::{PatternOptions, Validator};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
+use self::size::{Expansion, Size};
 use crate::escape::escaped;
 
 const MAX_BYTES: usize = 64 << 10;
@@ -20,8 +24,10 @@ const MAX_NODES: u64 = 10_000;
 const MAX_DEPTH: u64 = 150;
 /// Of one compiled pattern. `\w{1,64}`, which means all of Unicode, takes about half of it.
 const MAX_REGEX_BYTES: usize = 1 << 20;
-/// Most nodes of a schema times weight of a value: about a second.
+/// Most nodes of a schema times nodes of a value: about a second.
 const MAX_WORK: u64 = 100_000_000;
+/// The same, as far as everything that is wrong is listed: each such pair may be a problem, and take 400 bytes.
+const MAX_LISTED: u64 = 200_000;
 
 const TOP: &str = "top level";
 
@@ -54,6 +60,10 @@ pub enum SchemaError {
     Recursive(String),
     #[error("is too large once its references are written out ({MAX_NODES} nodes, {MAX_DEPTH} levels)")]
     TooLarge,
+    #[error(
+        "has `unevaluatedProperties` or `unevaluatedItems` within one another more than twice: name the properties instead"
+    )]
+    Unevaluated,
     #[error("has too many patterns: 128 may be in all schemas of a plugin, or in that of an answer")]
     Patterns,
     #[error("is not a valid JSON Schema: {0}")]
@@ -71,6 +81,15 @@ pub(crate) struct Misfit {
 }
 
 impl Misfit {
+    fn of(error: &jsonschema::ValidationError<'_>) -> Self {
+        let pointer = escaped(error.instance_path().as_str(), 200);
+        let place = if pointer.is_empty() { TOP.to_owned() } else { pointer };
+        let rule = escaped(error.schema_path().as_str(), 200);
+        // The schema `false` has no keyword to point at.
+        let rule = if rule.is_empty() { "the schema".to_owned() } else { rule };
+        Self { place, rule, message: escaped(&error.to_string(), 300) }
+    }
+
     /// Without what is there: for readers who are not to see the value.
     pub(crate) fn without_value(&self) -> String {
         let Self { place, rule, message } = self;
@@ -90,7 +109,7 @@ impl fmt::Display for Misfit {
 pub(crate) struct Schema {
     pub(crate) value: Value,
     validator: Validator,
-    nodes: u64,
+    size: Size,
 }
 
 impl Schema {
@@ -117,7 +136,7 @@ impl Schema {
             return Err(SchemaError::NotASchema);
         };
         let size = Expansion::new(&value).size(&value)?;
-        if size.nodes > MAX_NODES || size.depth > MAX_DEPTH {
+        if size.nodes() > MAX_NODES || size.depth > MAX_DEPTH {
             return Err(SchemaError::TooLarge);
         }
         budget.0 = budget.0.checked_sub(size.patterns).ok_or(SchemaError::Patterns)?;
@@ -127,156 +146,55 @@ impl Schema {
             .with_pattern_options(patterns)
             .build(&value)
             .map_err(|error| SchemaError::Invalid(escaped(&error.to_string(), 300)))?;
-        Ok(Self { value, validator, nodes: size.nodes })
+        Ok(Self { value, validator, size })
     }
 
-    /// What is wrong with a value: the first `most` problems.
+    /// What is wrong with a value: the first `most` problems, or fewer of a large one.
     pub(crate) fn problems(&self, value: &Value, most: usize) -> Vec<Misfit> {
-        if self.nodes.saturating_mul(weight(value)) > MAX_WORK {
-            let message = "the value is too large to be checked against the schema".to_owned();
-            return vec![Misfit { place: TOP.to_owned(), rule: String::new(), message }];
+        let work = self.size.work(value);
+        if work > MAX_WORK {
+            return unlisted("the value is too large to be checked against the schema");
         }
-        // The iterator below may collect every problem there is before it gives out the first.
+        if work <= MAX_LISTED {
+            return self.found(value, most);
+        }
+        aside(|| self.first(value))
+    }
+
+    /// The iterator may collect every problem there is before it gives out the first.
+    fn found(&self, value: &Value, most: usize) -> Vec<Misfit> {
         if self.validator.is_valid(value) {
             return Vec::new();
         }
-        let problem = |error: jsonschema::ValidationError<'_>| {
-            let pointer = escaped(error.instance_path().as_str(), 200);
-            let place = if pointer.is_empty() { TOP.to_owned() } else { pointer };
-            let rule = escaped(error.schema_path().as_str(), 200);
-            // The schema `false` has no keyword to point at.
-            let rule = if rule.is_empty() { "the schema".to_owned() } else { rule };
-            Misfit { place, rule, message: escaped(&error.to_string(), 300) }
-        };
-        self.validator.iter_errors(value).take(most).map(problem).collect()
+        self.validator.iter_errors(value).take(most).map(|error| Misfit::of(&error)).collect()
+    }
+
+    /// What a branch lacks is listed for every branch, even where only one problem is asked for.
+    fn first(&self, value: &Value) -> Vec<Misfit> {
+        if self.validator.is_valid(value) {
+            return Vec::new();
+        }
+        if self.size.branches {
+            return unlisted("the value does not fit the schema, and is too large to say where");
+        }
+        self.validator.validate(value).err().iter().map(Misfit::of).collect()
     }
 }
 
-/// Measures a schema with its references written out, each distinct place once.
-struct Expansion<'a> {
-    root: &'a Value,
-    /// By address; none = being measured.
-    sizes: HashMap<*const Value, Option<Size>>,
-    /// How deep the walk is: it recurses itself.
-    level: u64,
-}
-
-#[derive(Clone, Copy)]
-struct Size {
-    nodes: u64,
-    depth: u64,
-    patterns: u64,
-}
-
-impl<'a> Expansion<'a> {
-    fn new(root: &'a Value) -> Self {
-        Self { root, sizes: HashMap::new(), level: 0 }
-    }
-
-    fn size(&mut self, node: &'a Value) -> Result<Size, SchemaError> {
-        match self.sizes.get(&std::ptr::from_ref(node)) {
-            Some(Some(size)) => return Ok(*size),
-            // Only a reference leads back to where the walk already is.
-            Some(None) => return Err(SchemaError::Recursive("#".to_owned())),
-            None => {}
-        }
-        self.level += 1;
-        if self.level > MAX_DEPTH {
-            return Err(SchemaError::TooLarge);
-        }
-        self.sizes.insert(node, None);
-        let mut size = Size { nodes: 1, depth: 0, patterns: patterns(node) };
-        let mut add = |part: Size| {
-            size.nodes = size.nodes.saturating_add(part.nodes);
-            size.depth = size.depth.max(part.depth);
-            size.patterns = size.patterns.saturating_add(part.patterns);
-        };
-        match node {
-            Value::Object(members) => {
-                if let Some(target) = self.reference(node, members)? {
-                    add(target);
-                }
-                for member in members.values() {
-                    add(self.size(member)?);
-                }
-            }
-            Value::Array(items) => {
-                for item in items {
-                    add(self.size(item)?);
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
-        size.depth += 1;
-        self.level -= 1;
-        self.sizes.insert(node, Some(size));
-        Ok(size)
-    }
-
-    /// The size of what an object refers to, if it does. Looks at every object, data of `const` or
-    /// `default` included: refusing too much there is harmless.
-    fn reference(
-        &mut self,
-        node: &'a Value,
-        members: &'a Map<String, Value>,
-    ) -> Result<Option<Size>, SchemaError> {
-        for keyword in ["$dynamicRef", "$recursiveRef", "$id", "id"] {
-            // `$id` may name the whole schema; further down it would move what `#` means.
-            let harmless = match keyword {
-                "$id" => std::ptr::eq(node, self.root),
-                "id" => !uses_draft_4(self.root) || std::ptr::eq(node, self.root),
-                _ => false,
-            };
-            if let (Some(Value::String(value)), false) = (members.get(keyword), harmless) {
-                return Err(reference_error(keyword, value));
-            }
-        }
-        let Some(Value::String(reference)) = members.get("$ref") else {
-            return Ok(None);
-        };
-        let target = reference
-            .strip_prefix('#')
-            .filter(|pointer| !pointer.contains('%'))
-            .and_then(|pointer| self.root.pointer(pointer))
-            .ok_or_else(|| reference_error("$ref", reference))?;
-        match self.size(target) {
-            Err(SchemaError::Recursive(_)) => Err(SchemaError::Recursive(escaped(reference, 100))),
-            size => size.map(Some),
-        }
+/// Lets other tasks have the thread meanwhile: checking can take a second.
+fn aside<T>(check: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(check),
+        _ => check(),
     }
 }
 
-/// Patterns of one schema object, its parts not included.
-fn patterns(node: &Value) -> u64 {
-    let one = node.get("pattern").is_some_and(Value::is_string);
-    let more = node.get("patternProperties").and_then(Value::as_object);
-    u64::from(one) + more.map_or(0, |patterns| patterns.len() as u64)
+fn unlisted(message: &str) -> Vec<Misfit> {
+    vec![Misfit { place: TOP.to_owned(), rule: String::new(), message: message.to_owned() }]
 }
-
-/// The size of a value as a validator sees it: its nodes, and the text that patterns run over.
-fn weight(value: &Value) -> u64 {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
-        Value::String(text) => 1 + text.len() as u64 / 16,
-        Value::Array(items) => 1 + items.iter().map(weight).sum::<u64>(),
-        Value::Object(members) => {
-            let member = |(key, value): (&String, &Value)| 1 + key.len() as u64 / 16 + weight(value);
-            1 + members.iter().map(member).sum::<u64>()
-        }
-    }
-}
-
-fn uses_draft_4(root: &Value) -> bool {
-    root.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains("draft-04"))
-}
-
-fn reference_error(keyword: &'static str, value: &str) -> SchemaError {
-    SchemaError::Reference { keyword, value: escaped(value, 100) }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::*;
 
@@ -363,5 +281,58 @@ mod tests {
         assert!(schema.problems(&json!({"x": "small"}), 1).is_empty());
         let large = json!({"x": vec![0; 500_000]});
         assert!(schema.problems(&large, 1)[0].to_string().contains("too large"));
+    }
+
+    /// Before all errors were collected, and each took 400 bytes: a hundred kilobytes took the machine's memory.
+    #[test]
+    fn a_value_that_is_wrong_in_millions_of_ways_is_wrong_in_one() {
+        let strings: Vec<Value> = vec![json!({"type": "string"}); 1000];
+        let value = json!({"x": vec![1; 40_000]});
+        for (keyword, told) in [("allOf", "/x/0: 1 is not of type"), ("anyOf", "too large to say where")] {
+            let schema = json!({"type": "object", "properties": {"x": {"items": {keyword: strings}}}});
+            let problems = parsed(&schema).unwrap().problems(&value, 5);
+            assert_eq!(problems.len(), 1);
+            assert!(problems[0].to_string().contains(told), "{}", problems[0]);
+        }
+    }
+
+    #[test]
+    fn what_grows_with_every_level_is_refused_at_the_third() {
+        for (unevaluated, by) in [("unevaluatedProperties", "anyOf"), ("unevaluatedItems", "if")] {
+            let level = |inner: Value| {
+                let inner = if by == "if" { inner } else { json!([inner, {"required": ["a"]}]) };
+                json!({"type": "object", by: inner, unevaluated: {"type": "integer"}})
+            };
+            let two = level(level(json!({"properties": {"b": {}}})));
+            assert_eq!(refusal(&two), "accepted");
+            assert!(refusal(&level(two)).contains("within one another"));
+        }
+        let beside = json!({"type": "object", "properties": {"b": {"type": "object", "unevaluatedProperties": false}},
+            "unevaluatedProperties": false});
+        let deep = (0..5).fold(
+            beside,
+            |inner, _| json!({"type": "object", "properties": {"b": inner}, "unevaluatedProperties": false}),
+        );
+        assert_eq!(refusal(&deep), "accepted", "parts of a value are looked at once");
+    }
+
+    #[test]
+    fn long_texts_and_many_members_count_where_they_cost() {
+        let told = |schema: Value, value: Value| {
+            parsed(&schema).unwrap().problems(&value, 1).first().map_or("fits".to_owned(), Misfit::to_string)
+        };
+        let pattern = |pattern: &str| json!({"type": "object", "properties": {"x": {"pattern": pattern}}});
+        let text = |bytes: usize| json!({"x": "ab".repeat(bytes / 2)});
+        assert!(told(pattern("[ab]*a[ab]{2000}c"), text(200_000)).contains("too large"));
+        assert_eq!(told(pattern("^[a-z0-9]{0,64}"), text(500_000)), "fits");
+        assert_eq!(told(pattern("^\\w+$"), text(100_000)), "fits");
+        let branches = json!({"type": "object", "unevaluatedProperties": {"type": "integer"},
+            "anyOf": vec![json!({"required": ["x"]}); 100]});
+        let wide = |members: usize| -> Value { (0..members).map(|n| (format!("p{n}"), json!(n))).collect() };
+        assert!(told(branches.clone(), wide(1000)).contains("too large"));
+        assert!(told(branches.clone(), wide(100)).contains("too large to say where"));
+        assert!(told(branches, wide(3)).contains("not valid under any"));
+        let multiple = json!({"type": "object", "properties": {"x": {"items": {"multipleOf": 1e-7}}}});
+        assert!(told(multiple, json!({"x": vec![1.5e17; 1_000_000]})).contains("too large"));
     }
 }

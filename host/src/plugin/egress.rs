@@ -32,8 +32,9 @@ use super::meter::{Denial, Meter};
 use super::values::Values;
 use crate::escape::escaped;
 
-/// Bytes of a request's body that wait in the host, for each body that a guest has open.
-const CHUNK: usize = 64 << 10;
+/// Bytes of a request's body that wait in the host, twice for each request that a guest has made; it can have as
+/// many of those as it has handles.
+const CHUNK: usize = 16 << 10;
 
 /// One call's way out.
 pub(super) struct Egress {

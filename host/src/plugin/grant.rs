@@ -136,12 +136,13 @@ impl Capabilities {
     }
 }
 
-/// The reason is guest-controlled text.
+/// The reason is guest-controlled text: it must not end its own quotation and go on in the host's words.
 fn with_reason(what: &str, reason: &str) -> String {
     if reason.is_empty() {
         return what.to_owned();
     }
-    format!("{what}, \"{}\"", crate::escape::escaped(reason, 200))
+    let reason = crate::escape::escaped(&reason.replace('"', "'"), 200);
+    format!("{what}, \"{reason}\"")
 }
 
 impl Capability {
@@ -241,6 +242,13 @@ mod tests {
             have texts signed with the secret `signing` (HMAC-SHA-256)
             send GET, HEAD requests to http://*:8080 (every host), also where that is inside your network"#]]
         .assert_eq(&lines);
+    }
+
+    #[test]
+    fn a_reason_does_not_go_on_in_the_hosts_words() {
+        let forged = "[[http]]\nhost = \"*\"\nreason = 'x\"; keep values of each user, \"for you\u{202e}'";
+        expect![[r#"send GET, HEAD requests to https://* (every host), "x'; keep values of each user, 'for you\u{202e}""#]]
+            .assert_eq(&capabilities(forged).in_words().join("; "));
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //!
 //! Full validation is the compiler's: it checks every function anyway.
 
+mod shape;
+
 use std::collections::BTreeSet;
 
-use wasmparser::{
-    ComponentImportSectionReader, ComponentTypeRef, Encoding, FunctionBody, Operator, Parser, Payload,
-};
+use wasmparser::{ComponentImportSectionReader, ComponentTypeRef, Encoding, Parser, Payload};
 
+use self::shape::{InstanceSize, Shape, Types, longest_name};
 use super::grant::{Capabilities, Capability, HttpRule, KvRule};
 use super::load::LoadError;
 use super::manifest::{self, Manifest, ManifestError};
@@ -48,7 +49,15 @@ const MAX_NESTING: u64 = 5_000;
 /// Of one function: its variables times the places where its control flow parts or meets. The compiler asks
 /// for each variable at each such place where its value comes from, in time and in memory.
 const MAX_FLOW: u64 = 10_000_000;
+/// In one function: values that its branches and blocks carry. Each takes the register allocator as long as a
+/// hundred instructions; compilers of languages hardly use it.
+const MAX_CARRIED: u64 = 20_000;
 const MAX_MODULES: u64 = 256;
+/// Of one instance of a module, besides its memories and tables; a call has up to 128 of them. `SpiderMonkey`
+/// takes 290 KB. What fills it is not interrupted: all of them together take a second.
+const MAX_INSTANCE_BYTES: u64 = 512 << 10;
+/// Of a function, as debuggers call it. The engine copies it for each of the topmost 20 frames of a trap.
+const MAX_NAME_BYTES: u64 = 64 << 10;
 
 impl Capability {
     /// What an interface needs to be granted. None = nothing, or nothing that could be.
@@ -189,14 +198,20 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
     let mut names = Names::default();
     let mut signature = None;
     let (mut depth, mut functions, mut modules, mut types) = (0_usize, 0, 0, 0);
+    let (mut instance, mut module_types) = (InstanceSize::default(), Types::default());
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(malformed)? {
+        let payload = payload.map_err(malformed)?;
+        instance.add(&payload).map_err(malformed)?;
+        within("bytes in one instance, besides its memories", instance.bytes(), MAX_INSTANCE_BYTES)?;
+        match payload {
             Payload::Version { encoding, .. } => {
                 if depth == 0 && encoding == Encoding::Module {
                     return Err(LoadError::CoreModule);
                 }
                 depth += 1;
                 modules += 1;
+                instance = InstanceSize::default();
+                module_types = Types::default();
                 within("modules and components", modules, MAX_MODULES)?;
             }
             Payload::End(_) => depth -= 1,
@@ -204,10 +219,11 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
                 functions += 1;
                 within("functions", functions, MAX_FUNCTIONS)?;
                 within("bytes in one function", body.range().len() as u64, MAX_FUNCTION_BYTES as u64)?;
-                let shape = Shape::of(&body).map_err(malformed)?;
+                let shape = Shape::of(&body, &module_types).map_err(malformed)?;
                 within("levels of blocks in one function", shape.nesting, MAX_NESTING)?;
                 within("loops in one function", shape.loops, MAX_LOOPS)?;
                 within("variables times branches in one function", shape.flow, MAX_FLOW)?;
+                within("values carried by branches in one function", shape.carried, MAX_CARRIED)?;
             }
             Payload::ComponentImportSection(section) if depth == 1 => {
                 names.add_imports(section)?;
@@ -231,9 +247,13 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
                     return Err(SignatureError::Twice.into());
                 }
             }
+            Payload::CustomSection(section) => {
+                within("bytes in one name", longest_name(&section), MAX_NAME_BYTES)?;
+            }
             Payload::TypeSection(section) => {
                 types += u64::from(section.count());
                 within("types", types, MAX_TYPES)?;
+                module_types.add(&section).map_err(malformed)?;
             }
             Payload::ComponentTypeSection(section) => {
                 types += u64::from(section.count());
@@ -246,39 +266,6 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Names, LoadError> {
     // When all of it was read: a second one is told apart from one in a wrong place.
     names.signature = signature.map(|section| Signature::from_section(bytes, &section)).transpose()?;
     Ok(names)
-}
-
-/// What makes a function of a few kilobytes take minutes to compile.
-struct Shape {
-    nesting: u64,
-    loops: u64,
-    flow: u64,
-}
-
-impl Shape {
-    fn of(body: &FunctionBody<'_>) -> wasmparser::Result<Self> {
-        let mut variables = 0_u64;
-        for local in body.get_locals_reader()? {
-            variables += u64::from(local?.0);
-        }
-        let (mut places, mut loops, mut depth, mut nesting) = (0_u64, 0_u64, 0_u64, 0_u64);
-        for operator in body.get_operators_reader()? {
-            let operator = operator?;
-            loops += u64::from(matches!(operator, Operator::Loop { .. }));
-            match operator {
-                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
-                    places += 1;
-                    depth += 1;
-                    nesting = nesting.max(depth);
-                }
-                Operator::End => depth = depth.saturating_sub(1),
-                Operator::BrIf { .. } => places += 1,
-                Operator::BrTable { targets } => places += u64::from(targets.len()),
-                _ => {}
-            }
-        }
-        Ok(Self { nesting, loops, flow: variables.saturating_mul(places) })
-    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]

@@ -122,7 +122,7 @@ impl Job {
             meter: Arc::clone(&meter),
             call: Some(self.identity),
             values: Arc::clone(parts.values()),
-            connector: Arc::clone(&parts.shared().connector),
+            connector: Arc::clone(parts.connector()),
             memory: parts.shared().memory.share(parts.id()),
         };
         let schema = checks.output.as_ref();

@@ -5,27 +5,31 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use data_encoding::{BASE32_NOPAD, BASE32HEX_NOPAD};
 use percent_encoding::percent_decode;
 
 use super::grant::SecretName;
-use super::values::SecretValue;
+use super::values::{MIN_SECRET, SecretValue};
 
 /// All forms of all secrets of one plugin.
 #[derive(Debug)]
 pub(super) struct Forms {
     /// Whether letters are small or capital makes no difference: hexadecimal digits come as both, names of
-    /// headers only as small ones, and nothing else of this length is the same by chance.
-    search: AhoCorasick,
-    /// Whose form each pattern is.
+    /// headers only as small ones, and nothing else of this length is the same by chance. None = it could not be
+    /// made; then everything is taken for a secret.
+    search: Option<AhoCorasick>,
+    /// Whose form each pattern is. Not empty.
     names: Vec<SecretName>,
-    /// Most bytes that one form can take, percent-encoded throughout.
+    /// Most bytes that one form can take.
     longest: usize,
 }
+
+/// A byte of a secret as `\\u0041`, percent-encoded throughout.
+const LONGEST_BYTE: usize = 18;
 
 /// Bytes of one body, with its end kept back until it is known not to begin a secret.
 #[derive(Debug, Default)]
@@ -40,18 +44,27 @@ impl Forms {
                 names.push(name.clone());
             }
         }
-        let longest = 3 * patterns.iter().map(String::len).max()?;
-        let search = AhoCorasick::builder().ascii_case_insensitive(true).build(&patterns).ok()?;
+        let longest = LONGEST_BYTE * secrets.values().map(|value| value.expose().len()).max()?;
+        let search = AhoCorasick::builder().ascii_case_insensitive(true).build(&patterns).ok();
         Some(Self { search, names, longest })
     }
 
-    /// The secret that is in there.
+    /// The secret that is in there. Each encoding is taken off twice: JSON within JSON, and links in it.
     pub(super) fn find(&self, bytes: &[u8]) -> Option<&SecretName> {
-        let found = self.search.find(bytes).or_else(|| match Cow::from(percent_decode(bytes)) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(decoded) => self.search.find(&decoded),
-        })?;
-        self.names.get(found.pattern().as_usize())
+        let Some(search) = &self.search else { return self.names.first() };
+        let find = |bytes: &[u8]| self.names.get(search.find(bytes)?.pattern().as_usize());
+        let mut text = Cow::Borrowed(bytes);
+        let mut found = find(&text);
+        for decode in [percent_decoded, unescaped, percent_decoded, unescaped, joined] {
+            if found.is_some() {
+                break;
+            }
+            if let Some(decoded) = decode(&text) {
+                found = find(&decoded);
+                text = Cow::Owned(decoded);
+            }
+        }
+        found
     }
 }
 
@@ -77,32 +90,28 @@ impl Held {
     }
 }
 
-/// Percent-encoding is not among them: it is taken off before the search.
+/// What can be taken off before the search is not among them, nor anything with blanks between.
 fn forms(secret: &str) -> Vec<String> {
-    let mut forms = vec![secret.to_owned(), secret.replace(' ', "+"), hex(secret, ""), hex(secret, "\\u00")];
-    forms.extend(
-        ["\\x", ":", " "].map(|between| hex(secret, between).trim_start_matches([':', ' ']).to_owned()),
-    );
-    let json = serde_json::to_string(secret).unwrap_or_default();
-    forms.push(json.trim_matches('"').to_owned());
-    forms.push(json.trim_matches('"').replace('/', "\\/"));
-    let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    forms.push(html.replace('"', "&quot;").replace('\'', "&#39;"));
-    forms.push(html.replace('"', "&#34;").replace('\'', "&#x27;"));
+    let mut forms = vec![secret.to_owned(), secret.replace(' ', "+")];
+    // `joined` leaves it like that.
+    let blank = |character: char| character.is_ascii_whitespace();
+    forms.extend(Some(secret.replace(blank, "")).filter(|dense| dense.len() >= MIN_SECRET));
+    forms.extend(["", ":", "-"].map(|between| bytes(secret, between, |byte| format!("{byte:02x}"))));
+    forms.push(bytes(secret, ",", |byte| byte.to_string()));
+    forms.push(bytes(secret, ",", |byte| format!("0x{byte:02x}")));
     for shift in 0..3 {
         forms.extend(base64_inside(secret, shift));
+    }
+    for shift in 0..5 {
+        forms.extend(base32_inside(secret, shift));
     }
     forms.sort_unstable();
     forms.dedup();
     forms
 }
 
-fn hex(secret: &str, before: &str) -> String {
-    secret.bytes().fold(String::new(), |mut text, byte| {
-        // Writing to a `String` cannot fail.
-        let _ = write!(text, "{before}{byte:02x}");
-        text
-    })
+fn bytes(secret: &str, between: &str, one: impl Fn(u8) -> String) -> String {
+    secret.bytes().map(one).collect::<Vec<_>>().join(between)
 }
 
 /// What of the base64 of any text depends on nothing but the secret in it, `shift` bytes behind a group of
@@ -113,6 +122,84 @@ fn base64_inside(secret: &str, shift: usize) -> [String; 2] {
     // The first characters are made of the bytes before as well, the last of the bytes behind.
     let (from, to) = (shift + usize::from(shift > 0), bytes.len() * 8 / 6);
     [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)].map(|text| text[from..to].to_owned())
+}
+
+/// The same of base32.
+fn base32_inside(secret: &str, shift: usize) -> [String; 2] {
+    let mut bytes = vec![0; shift];
+    bytes.extend_from_slice(secret.as_bytes());
+    let (from, to) = ((shift * 8).div_ceil(5), bytes.len() * 8 / 5);
+    [BASE32_NOPAD.encode(&bytes), BASE32HEX_NOPAD.encode(&bytes)].map(|text| text[from..to].to_owned())
+}
+
+fn percent_decoded(bytes: &[u8]) -> Option<Vec<u8>> {
+    match Cow::from(percent_decode(bytes)) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(decoded) => Some(decoded),
+    }
+}
+
+/// Without the escapes of JSON, of its relatives, and of HTML.
+fn unescaped(bytes: &[u8]) -> Option<Vec<u8>> {
+    if !bytes.iter().any(|byte| b"\\&".contains(byte)) {
+        return None;
+    }
+    let (mut plain, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
+    while let [first, after @ ..] = rest {
+        let escape = match first {
+            b'\\' => backslash(after),
+            b'&' => entity(after),
+            _ => None,
+        };
+        if let Some((character, length)) = escape {
+            plain.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            rest = &after[length..];
+        } else {
+            plain.push(*first);
+            rest = after;
+        }
+    }
+    Some(plain)
+}
+
+/// What an escape stands for, and its length without the backslash.
+fn backslash(after: &[u8]) -> Option<(char, usize)> {
+    let (kind, rest) = after.split_first()?;
+    let digits = match kind {
+        b'u' => rest.get(..4)?,
+        b'x' => rest.get(..2)?,
+        b'/' | b'"' | b'\'' | b'\\' => return Some((char::from(*kind), 1)),
+        _ => return None,
+    };
+    Some((character(digits, 16)?, 1 + digits.len()))
+}
+
+/// What an entity stands for, and its length without the ampersand.
+fn entity(after: &[u8]) -> Option<(char, usize)> {
+    let end = after.iter().take(10).position(|byte| *byte == b';')?;
+    let plain = match &after[..end] {
+        b"amp" => '&',
+        b"lt" => '<',
+        b"gt" => '>',
+        b"quot" => '"',
+        b"apos" => '\'',
+        [b'#', b'x' | b'X', digits @ ..] => character(digits, 16)?,
+        [b'#', digits @ ..] => character(digits, 10)?,
+        _ => return None,
+    };
+    Some((plain, end + 1))
+}
+
+fn character(digits: &[u8], radix: u32) -> Option<char> {
+    char::from_u32(u32::from_str_radix(str::from_utf8(digits).ok()?, radix).ok()?)
+}
+
+/// Without what stands between the lines of a long text, between hexadecimal digits, and between the letters of
+/// UTF-16.
+fn joined(bytes: &[u8]) -> Option<Vec<u8>> {
+    let between = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0;
+    let joined: Vec<u8> = bytes.iter().filter(|byte| !between(byte)).copied().collect();
+    (joined.len() < bytes.len()).then_some(joined)
 }
 
 #[cfg(test)]
@@ -139,25 +226,55 @@ mod tests {
                 }
             })
         };
+        let hex = |between: &str| bytes(SECRET, between, |byte| format!("{byte:02x}"));
         let mut echoes = vec![
             SECRET.to_owned(),
             SECRET.to_uppercase(),
-            hex(SECRET, ""),
-            hex(SECRET, "").to_uppercase(),
-            hex(SECRET, ":"),
-            hex(SECRET, "\\u00"),
+            hex(""),
+            hex("").to_uppercase(),
+            hex(":"),
+            hex(" "),
+            format!("\\u00{}", hex("\\u00")),
+            format!("\\x{}", hex("\\x")),
+            bytes(SECRET, ", ", |byte| byte.to_string()),
+            bytes(SECRET, ", ", |byte| format!("0x{byte:02X}")),
+            bytes(SECRET, "", |byte| format!("&#{byte};")),
+            bytes(SECRET, "", |byte| format!("&#x{byte:X};")),
+            bytes(SECRET, "", |byte| format!("%5Cu00{byte:02x}")),
+            // As the encoders of Go, .NET and PHP write it.
+            SECRET
+                .replace('&', "\\u0026")
+                .replace('"', "\\u0022")
+                .replace('+', "\\u002B")
+                .replace('/', "\\/"),
+            SECRET.encode_utf16().flat_map(u16::to_be_bytes).map(char::from).collect(),
+            SECRET.encode_utf16().flat_map(u16::to_le_bytes).map(char::from).collect(),
             percent(true, true),
             percent(true, false),
             percent(false, true),
             percent(false, false),
             format!("{}%56{}", &SECRET[..7], &SECRET[8..]),
             serde_json::to_string(SECRET).unwrap(),
+            serde_json::to_string(&serde_json::to_string(SECRET).unwrap()).unwrap(),
             SECRET.replace('&', "&amp;").replace('"', "&quot;"),
         ];
         for before in ["", "B", "Be", "user:", "Bearer "] {
             let text = format!("{before}{SECRET} and more");
             echoes.extend([STANDARD.encode(&text), URL_SAFE.encode(&text)]);
             echoes.push(STANDARD.encode(&text).replace('+', "%2B").replace('/', "%2f"));
+            let lines = STANDARD.encode(&text);
+            echoes.push(
+                lines
+                    .as_bytes()
+                    .chunks(20)
+                    .map(|line| str::from_utf8(line).unwrap())
+                    .collect::<Vec<_>>()
+                    .join("\r\n"),
+            );
+            echoes.extend([
+                BASE32_NOPAD.encode(text.as_bytes()),
+                BASE32HEX_NOPAD.encode(text.as_bytes()).to_lowercase(),
+            ]);
         }
         echoes
     }
@@ -186,7 +303,8 @@ mod tests {
     #[test]
     fn other_text_passes_as_it_is() {
         let forms = guarded();
-        let text = "s3cret/Value+ and 50% of http://example.com/?q=%41%zz, ".repeat(100);
+        let text = "s3cret/Value+ \\u00 \\ & &#; &#x110000; &amp; and 50% of http://example.com/?q=%41%zz, "
+            .repeat(100);
         let (mut held, mut passed) = (Held::default(), Vec::new());
         for bytes in text.as_bytes().chunks(13) {
             passed.extend(held.pass(&forms, bytes).unwrap());
@@ -194,6 +312,12 @@ mod tests {
         passed.extend(held.take().unwrap());
         assert_eq!(String::from_utf8(passed).unwrap(), text);
         assert!(held.is_empty());
+    }
+
+    #[test]
+    fn without_a_search_everything_is_taken_for_a_secret() {
+        let broken = Forms { search: None, ..guarded() };
+        assert!(broken.find(b"anything").is_some() && Held::default().pass(&broken, b"x").is_err());
     }
 
     #[test]

@@ -116,6 +116,7 @@ pub(super) async fn prepare(
         component,
         limits: Arc::new(limits.clone()),
         values,
+        connector: Arc::new(shared.connector.for_another()),
         shared: Arc::clone(shared),
     }))
 }

@@ -11,7 +11,7 @@ use super::meter::Meter;
 use crate::tool::Limit;
 
 /// Core instances of one call. A component made of a Python interpreter and its libraries has dozens.
-const MAX_INSTANCES: usize = 256;
+const MAX_INSTANCES: usize = 128;
 const MAX_TABLES: usize = 64;
 const MAX_MEMORIES: usize = 16;
 

@@ -14,6 +14,7 @@ use wasmtime::component::Component;
 
 use super::breaker::{Breaker, Terms};
 use super::describe::Checks;
+use super::egress::Connector;
 use super::grant::Capabilities;
 use super::inspect::{Names, inspect};
 use super::limits::Limits;
@@ -84,6 +85,7 @@ pub(super) struct Parts {
     pub(super) component: Component,
     pub(super) limits: Arc<Limits>,
     pub(super) values: Arc<Values>,
+    pub(super) connector: Arc<Connector>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -154,6 +156,10 @@ impl Prepared {
 
     pub(super) fn values(&self) -> &Arc<Values> {
         &self.0.values
+    }
+
+    pub(super) fn connector(&self) -> &Arc<Connector> {
+        &self.0.connector
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {

@@ -11,7 +11,7 @@ use super::grant::SecretName;
 use super::leak::Forms;
 
 /// Shorter ones could not be told from chance in what a server sends.
-const MIN_SECRET: usize = 8;
+pub(super) const MIN_SECRET: usize = 8;
 const MAX_SECRET: usize = 4 << 10;
 
 /// The value of one secret.

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::plugin::grant::SecretRule;
 
-const REFUSED: [&str; 28] = [
+const REFUSED: [&str; 44] = [
     // Where a message ends, and who gets it.
     "connection",
     "expect",
@@ -31,20 +31,36 @@ const REFUSED: [&str; 28] = [
     "proxy-authenticate",
     "proxy-authorization",
     // Who asks.
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
     "client-ip",
+    "fastly-client-ip",
     "forwarded",
+    "forwarded-for",
+    "forwarded-for-ip",
     "true-client-ip",
     "via",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded",
+    "x-original-forwarded-for",
+    "x-originating-ip",
     "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-remote-user",
     // What is asked for.
+    "x-host",
+    "x-http-host-override",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
     "x-original-host",
     "x-original-method",
+    "x-original-uri",
     "x-original-url",
+    "x-rewrite-uri",
     "x-rewrite-url",
-    "x-host",
 ];
 const REFUSED_FAMILIES: [&str; 3] = ["proxy-", "x-forwarded-", "sec-websocket-"];
 
@@ -102,6 +118,9 @@ mod tests {
 
     #[test]
     fn the_hosts_headers_are_refused_however_they_are_written() {
+        for name in ["x-forwarded", "x-client-ip", "x-original-uri", "X_Remote_Addr", "cf-connecting-ip"] {
+            assert!(is_refused(&name.to_ascii_lowercase()), "{name}");
+        }
         for name in ["host", "x_forwarded_for", "transfer_encoding", "content_length", "proxy-foo", "cookie"]
         {
             assert!(is_refused(name), "{name}");

@@ -83,7 +83,10 @@ fn is_below(path: &str, beginning: &str) -> bool {
 /// Steps up, encoded slashes and dots, and what some servers take for a slash.
 fn is_ambiguous(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
-    ["..", "//", "\\", "%2e", "%2f", "%5c", "%00", "%25"].iter().any(|odd| path.contains(odd))
+    // `%c0` and `%c1` begin no character: some servers read the slash of `%c0%af`. `%u002f` is a slash to others.
+    ["..", "//", "\\", "%2e", "%2f", "%5c", "%00", "%25", "%c0", "%c1", "%u"]
+        .iter()
+        .any(|odd| path.contains(odd))
 }
 
 #[cfg(test)]
@@ -138,6 +141,8 @@ mod tests {
             (Scheme::Https, "api.example.com", 443, "/v1/%252e%252e/", "ambiguous"),
             (Scheme::Https, "api.example.com", 443, "/v1\\..\\v2", "ambiguous"),
             (Scheme::Https, "api.example.com", 443, "//v1/", "ambiguous"),
+            (Scheme::Https, "api.example.com", 443, "/v1/%C0%ae%c0%AE/v2", "ambiguous"),
+            (Scheme::Https, "api.example.com", 443, "/v1/%u002e%U002E/v2", "ambiguous"),
         ] {
             assert_eq!(sent(scheme, name, port, path), expected, "{name}:{port}{path}");
         }

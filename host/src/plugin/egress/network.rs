@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::Verifier;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use url::Host;
@@ -65,10 +66,16 @@ impl fmt::Debug for Network {
     }
 }
 
+/// Look-ups of one plugin under way. The system's resolver takes a thread for each, cannot be stopped, and may take
+/// half a minute over a name whose owner does not want to answer.
+const LOOK_UPS: usize = 8;
+
 /// Opens connections.
+#[derive(Clone)]
 pub(in super::super) struct Connector {
     network: Network,
     tls: TlsConnector,
+    look_ups: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -93,16 +100,20 @@ impl Connector {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // A ticket would let a server recognise one plugin's calls in another's.
         config.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { network, tls: TlsConnector::from(Arc::new(config)) })
+        let look_ups = Arc::new(Semaphore::new(LOOK_UPS));
+        Ok(Self { network, tls: TlsConnector::from(Arc::new(config)), look_ups })
+    }
+
+    /// The same for another plugin: what keeps one from looking names up is not in the other's way.
+    pub(in super::super) fn for_another(&self) -> Self {
+        Self { look_ups: Arc::new(Semaphore::new(LOOK_UPS)), ..self.clone() }
     }
 
     /// The addresses that a connection may be made to.
     pub(super) async fn addresses(&self, to: &Destination) -> Result<Vec<SocketAddr>, ConnectError> {
         let addresses = match (literal(&to.host), &to.host) {
             (Some(address), _) => vec![address],
-            (None, host) => {
-                (self.network.look_up)(host.to_string()).await.map_err(|_| ConnectError::Unknown)?
-            }
+            (None, host) => self.look_up(host.to_string()).await?,
         };
         if addresses.is_empty() {
             return Err(ConnectError::Unknown);
@@ -112,6 +123,18 @@ impl Connector {
             return Err(ConnectError::NotPublic(*inside));
         }
         Ok(addresses.into_iter().map(|address| SocketAddr::new(address, to.port)).collect())
+    }
+
+    async fn look_up(&self, name: String) -> Result<Vec<IpAddr>, ConnectError> {
+        let place = Arc::clone(&self.look_ups).acquire_owned().await.map_err(|_| ConnectError::Unknown)?;
+        let looking = (self.network.look_up)(name);
+        // It goes on, and keeps its place, when nobody waits for it any more.
+        let found = tokio::spawn(async move {
+            let found = looking.await;
+            drop(place);
+            found
+        });
+        found.await.ok().and_then(Result::ok).ok_or(ConnectError::Unknown)
     }
 
     /// A connection to the first address that takes one, all of them within `patience`.
