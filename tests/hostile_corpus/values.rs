@@ -52,7 +52,8 @@ fn scene(
         fixture: Fixture::Scene(Box::new(scene)),
         outcome,
         within: Duration::from_secs(20),
-        peak_mib: 96,
+        // With the guest, which may have to be compiled, and whose cached code is compressed anew after many uses.
+        peak_mib: 256,
     }
 }
 
