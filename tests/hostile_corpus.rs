@@ -9,6 +9,7 @@
 mod bench;
 mod bombs;
 mod calls;
+mod costs;
 mod flips;
 mod internet;
 mod loads;
@@ -54,6 +55,7 @@ async fn the_table() {
         calls::rows(),
         loads::rows(),
         bombs::rows(),
+        costs::rows(),
         names::rows(),
         flips::rows(),
         requests::rows(),

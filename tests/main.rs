@@ -34,7 +34,6 @@ mod events_replay;
 mod followups_and_reasoning;
 mod history_window;
 mod hostile_corpus;
-mod hostile_extra;
 mod http_plugin;
 mod idempotency;
 mod keys_and_roles;

@@ -30,7 +30,7 @@ fn row(name: &str, component: Vec<u8>, tool: &'static str, arguments: Value, out
     }
 }
 
-fn wat(name: &str, guest: &Guest, outcome: &'static str) -> Row {
+pub(super) fn wat(name: &str, guest: &Guest, outcome: &'static str) -> Row {
     row(name, guest.bytes(), "act", json!({"n": 1}), outcome)
 }
 
@@ -44,7 +44,7 @@ fn rust(name: &str, tool: &'static str, arguments: Value, outcome: &'static str)
 }
 
 /// The same with other limits.
-fn limited(mut row: Row, limits: Limits) -> Row {
+pub(super) fn limited(mut row: Row, limits: Limits) -> Row {
     if let Fixture::Call { settings, .. } = &mut row.fixture {
         settings.limits = limits;
     }

@@ -225,7 +225,8 @@ fn with_secret() -> PluginSettings {
 /// Forms in which a server could give the secret back, also one that it was never sent to.
 fn echoes() -> Vec<Row> {
     let hex = holdfast::tool::hex(SECRET.as_bytes());
-    let percent = SECRET.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02x}"));
+    let each = |one: fn(u8) -> String| SECRET.bytes().map(one).collect::<String>();
+    let percent = each(|byte| format!("%{byte:02x}"));
     let forms = [
         ("plain", SECRET.to_owned()),
         ("base64", STANDARD.encode(SECRET)),
@@ -238,6 +239,10 @@ fn echoes() -> Vec<Row> {
         ("percent", percent),
         ("percent where it must be", SECRET.replace('/', "%2F").replace('+', "%2b")),
         ("JSON", SECRET.replace('/', "\\/")),
+        ("JSON in numbers", each(|byte| format!("\\u00{byte:02x}"))),
+        ("HTML in numbers", each(|byte| format!("&#{byte};"))),
+        ("a list of bytes", each(|byte| format!("{byte}, "))),
+        ("letter by letter", each(|byte| format!("{} ", char::from(byte)))),
     ];
     forms.iter().flat_map(|(form, echo)| echoed(form, echo)).collect()
 }
