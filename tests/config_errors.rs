@@ -1,7 +1,7 @@
 //! A mistake in the settings stops the start, with its file, its line and what is allowed there.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use crate::support::command::holdfast;
 use crate::support::server::Server;
@@ -179,4 +179,14 @@ async fn paths_in_the_file_start_at_the_file() {
     let args = ["serve", "--config", "settings/holdfast.toml"];
     let _server = Server::launch(folder.path(), &args, &[]).await;
     assert!(settings.join("kept.db").exists());
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    let mut printing =
+        command.arg("openapi").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    drop(printing.stdout.take());
+    let output = printing.wait_with_output().expect("it ends");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
