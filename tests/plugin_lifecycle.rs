@@ -163,3 +163,35 @@ async fn what_is_not_installed() {
     let files = std::fs::read_dir(host.folder().join("plugins")).expect("the folder").count();
     assert_eq!(files, 1, "nothing half written is left");
 }
+
+/// Several at once: one of them is there in the end, whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn installs_at_once_do_not_mix() {
+    let host = TestHost::start(&[], ONE_AGENT, Script::new([])).await;
+    let large = |number: u8| {
+        let mut bytes = probe(&format!("{number}.0.0"));
+        // A custom section, so that writing takes many steps.
+        let data = vec![number; 3 << 20];
+        bytes.extend([0, 0x82, 0x80, 0xc0, 0x01, 1, b'n']);
+        bytes.extend(data);
+        bytes
+    };
+    let versions: Vec<Vec<u8>> = (1..=6).map(large).collect();
+    for _ in 0..3 {
+        let installing = versions.iter().map(|bytes| host.install("probe", bytes.clone()));
+        for answer in futures_util::future::join_all(installing).await {
+            assert!([200, 201].contains(&answer.status), "{answer:?}");
+        }
+        let file = std::fs::read(host.folder().join("plugins/probe.wasm")).expect("a file");
+        assert!(versions.contains(&file), "{} bytes of several versions", file.len());
+        let serving = host.plugin_once("probe", |plugin| plugin["digest"] == json!(digest(&file))).await;
+        assert_eq!(serving["state"], "loaded", "{serving}");
+    }
+    let removing = (0..4).map(|_| host.delete("/api/admin/plugins/probe"));
+    let mut statuses: Vec<u16> =
+        futures_util::future::join_all(removing).await.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [204, 404, 404, 404]);
+    let left = std::fs::read_dir(host.folder().join("plugins")).expect("a folder").count();
+    assert_eq!(left, 0, "nothing half written is left");
+}

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -84,11 +85,15 @@ pub(super) async fn digested(bytes: Vec<u8>) -> Result<Code, FileError> {
     code.map_err(|error| FileError::Read(std::io::Error::other(error)))
 }
 
+/// How often this process has begun to write a file.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
 /// Puts a plugin's file in its place in one step: whoever looks finds the old bytes or the new ones.
 pub(crate) async fn write(folder: &Path, id: &str, bytes: &[u8]) -> std::io::Result<()> {
     tokio::fs::create_dir_all(folder).await?;
-    // Not `.wasm`: what is half written is no plugin.
-    let half = folder.join(format!(".{id}.{}.part", std::process::id()));
+    // Not `.wasm`: what is half written is no plugin. Others may be writing the same one.
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
+    let half = folder.join(format!(".{id}.{}.{number}.part", std::process::id()));
     let written = async {
         let mut file = tokio::fs::File::create(&half).await?;
         file.write_all(bytes).await?;

@@ -1,5 +1,6 @@
 //! What an operator does to plugins while the server runs. Each change is written down first, then takes effect.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::{Shelf, ShelfError};
@@ -89,7 +90,11 @@ impl Shelf {
             (Some(Held::Failed { .. }) | None, _) => "",
         };
         self.write(id, digest, PluginChange::Remove, by).await?;
-        tokio::fs::remove_file(path).await.map_err(ChangeError::Folder)?;
+        tokio::fs::remove_file(path).await.map_err(|error| match error.kind() {
+            // Somebody else was faster.
+            ErrorKind::NotFound => ChangeError::NoSuchPlugin,
+            _ => ChangeError::Folder(error),
+        })?;
         Ok(self.refresh().await?)
     }
 
