@@ -8,7 +8,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use holdfast::clock::Clock;
 use holdfast::id::{CallId, OrgId, RunId, SessionId, UserId};
-use holdfast::plugin::{Code, Invocation, Limits, LoadError, Network, Plugin, PluginHost, PluginSettings};
+use holdfast::plugin::{
+    Code, Invocation, Limits, LoadError, Network, Plugin, PluginHost, PluginSettings, Signers,
+};
 use holdfast::session::Owner;
 use holdfast::tool::{OutcomeKind, Returned, ToolName, ToolOutcome};
 use serde_json::Value;
@@ -187,6 +189,17 @@ impl Bench {
         settings: &PluginSettings,
     ) -> Option<Plugin> {
         load(&self.host, id, component, settings.clone()).await.ok()
+    }
+
+    /// The same, where only these may sign.
+    pub(super) async fn try_signed(
+        &self,
+        id: &str,
+        component: Vec<u8>,
+        settings: &PluginSettings,
+        signers: &Signers,
+    ) -> Option<Plugin> {
+        load(&self.host.clone().with_signers(signers.clone()), id, component, settings.clone()).await.ok()
     }
 }
 

@@ -1,11 +1,13 @@
 //! Components with one bit flipped, in the code, in the manifest or in between. Each is another file with another
 //! digest, so it may well be another plugin; what it may not be is a plugin with more grants, or the host's end.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use holdfast::plugin::{Limits, Manifest, PluginSettings};
+use holdfast::plugin::{Limits, Manifest, PluginSettings, Signers, sign};
 use holdfast::tool::OutcomeKind;
+use minisign::KeyPair;
 use serde_json::{Value, json};
 
 use super::bench::{Bench, Fixture, Row, call, granted};
@@ -23,17 +25,57 @@ pub(super) fn rows() -> Vec<Row> {
     let last = small.len() - named..small.len();
     let rust = version("hostile", "evil", "1.0.0", "kv = [\"plugin\"]");
     let whole = 0..rust.len();
-    vec![
+    let mut rows = vec![
         row("400 bits flipped in a small component", small.clone(), all, 400, ("act", json!({"n": 1}))),
         row("400 bits flipped in a manifest", small, last, 400, ("act", json!({"n": 1}))),
         row("100 bits flipped in a Rust guest", rust, whole, 100, ("output", json!({"bytes": 3}))),
-    ]
+    ];
+    rows.extend(signed(&manifest.embed(Guest::new().bytes()), named));
+    rows
+}
+
+/// Where signatures are asked for there is no other file with the same signature.
+fn signed(component: &[u8], named: usize) -> Vec<Row> {
+    let key = KeyPair::generate_unencrypted_keypair().expect("a key");
+    let signers = Signers::parse(&[key.pk.to_base64()]).expect("a key");
+    let file = sign(component, "evil", &key.sk).expect("it can be signed");
+    let (code, end) = (component.len() - named, component.len());
+    let places = [("the code", 0..code), ("the manifest", code..end), ("the signature", end..file.len())];
+    let row = |(what, place): (&str, Range<usize>)| {
+        let (file, signers) = (file.clone(), signers.clone());
+        Row {
+            name: format!("200 bits flipped in {what}, signed"),
+            fixture: Fixture::Scene(Box::new(move |bench| {
+                unsigned(bench, signers.clone(), file.clone(), place.clone()).boxed_local()
+            })),
+            outcome: "the whole file loads; of 200 none does",
+            within: Duration::from_mins(1),
+            peak_mib: 256,
+        }
+    };
+    places.into_iter().map(row).collect()
+}
+
+async fn unsigned(bench: &Bench, signers: Signers, file: Vec<u8>, place: Range<usize>) -> String {
+    let settings = granted(json!({"kv": ["user"]}));
+    let loads = async |bytes| bench.try_signed("evil", bytes, &settings, &signers).await.is_some();
+    if !loads(file.clone()).await {
+        return "the whole file does not load".to_owned();
+    }
+    let mut loaded = 0;
+    for step in 0..200 {
+        let mut bytes = file.clone();
+        bytes[place.start + step * place.len() / 200] ^= 1 << (step % 8);
+        loaded += usize::from(loads(bytes).await);
+    }
+    let loaded = if loaded == 0 { "none does".to_owned() } else { format!("{loaded} do") };
+    format!("the whole file loads; of 200 {loaded}")
 }
 
 fn row(
     name: &str,
     component: Vec<u8>,
-    place: std::ops::Range<usize>,
+    place: Range<usize>,
     times: usize,
     tool: (&'static str, Value),
 ) -> Row {
@@ -51,7 +93,7 @@ fn row(
 async fn flipped(
     bench: &Bench,
     component: Vec<u8>,
-    place: std::ops::Range<usize>,
+    place: Range<usize>,
     times: usize,
     (tool, arguments): (&'static str, Value),
 ) -> String {
