@@ -155,7 +155,7 @@ impl PluginHost {
         Self { signers: Arc::new(signers), ..self }
     }
 
-    /// With this many bytes for all calls together.
+    /// With this many bytes for all calls together, those of its clones included.
     #[must_use]
     pub fn with_memory(self, bytes: u64) -> Self {
         self.shared.memory.set_limit(bytes);

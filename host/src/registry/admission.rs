@@ -37,10 +37,11 @@ pub(super) fn admit(
     }
     match before {
         // What was asked for before and refused stays refused: nobody has to say so twice.
-        Some(before) if request.missing(&before.asked.clone().and(&before.granted)).is_empty() => {
+        // Who opens a capability asks for more, though any grant of it would do.
+        Some(before) if request.beyond(&before.asked.clone().and(&before.granted)).is_empty() => {
             Admission::CarriedOver(before.granted.clone())
         }
-        Some(before) => Admission::Waits(request.missing(&configured.clone().and(&before.granted))),
+        Some(before) => Admission::Waits(request.beyond(&configured.clone().and(&before.granted))),
         None => Admission::Waits(missing),
     }
 }
@@ -114,7 +115,9 @@ mod tests {
             ("imports only", implied.clone(), "", None, None),
             ("imports only, configured", implied, USER, None, None),
             ("takes what is granted", fetcher.clone(), "", None, None),
-            ("takes what is granted, configured", fetcher, INSIDE, None, None),
+            ("takes what is granted, configured", fetcher.clone(), INSIDE, None, None),
+            ("takes what is granted, as before", fetcher.clone(), "", None, before(EVERYWHERE, WEATHER)),
+            ("takes what is granted, new", fetcher, "", None, before(WEATHER, WEATHER)),
         ];
         let shown: Vec<String> = table
             .iter()
@@ -145,7 +148,9 @@ mod tests {
             imports only: waits for keep values that all users of an organisation share (kv, scope plugin) + keep values of each user (kv, scope user) + keep values of each session (kv, scope session)
             imports only, configured: granted keep values of each user (kv, scope user)
             takes what is granted: waits for keep values of each user (kv, scope user) + send GET, HEAD requests to https://* (every host)
-            takes what is granted, configured: granted keep values of each user (kv, scope user) + send GET, HEAD requests to http://127.0.0.1:8080, also where that is inside your network"]].assert_eq(&shown.join("\n"));
+            takes what is granted, configured: granted keep values of each user (kv, scope user) + send GET, HEAD requests to http://127.0.0.1:8080, also where that is inside your network
+            takes what is granted, as before: carried over keep values of each user (kv, scope user) + send GET, HEAD requests to https://api.example
+            takes what is granted, new: waits for send GET, HEAD requests to https://* (every host)"]].assert_eq(&shown.join("\n"));
     }
 
     #[test]

@@ -76,12 +76,6 @@ struct Versions {
     live: Vec<Weak<Plugin>>,
 }
 
-impl Candidate {
-    fn is_passing(&self) -> bool {
-        matches!(self, Self::Failed { passing: true, .. })
-    }
-}
-
 /// What a file of the folder is, before anybody asks what it may reach.
 #[derive(Clone)]
 enum Candidate {
@@ -95,6 +89,12 @@ enum Candidate {
         reason: String,
         passing: bool,
     },
+}
+
+impl Candidate {
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Failed { passing: true, .. })
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
